@@ -1,0 +1,200 @@
+"""The recipe: the one file a user writes. These classes are the source of its format, JSON Schema, help and reference.
+
+They say what a recipe may contain and mean; reading the YAML file, with lines and overrides, is `azft.recipe_file`'s.
+Every key has a description, because editors, `azft init` and the reference page show it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from azft.tasks import TASKS
+from azft.techniques import Lora, Technique
+
+
+class Section(BaseModel):
+    """A mapping of the recipe: unknown keys are errors, values don't change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+
+
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; this version knows: {', '.join(TASKS)}")
+    return name
+
+
+TaskName = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": list(TASKS)})]
+
+
+class Data(Section):
+    """Which files hold the rows, and what to do with them. Paths are relative to the recipe."""
+
+    train: Path = Field(description="Training rows: .jsonl, .json, .csv or .parquet.")
+    validation: Path | None = Field(None, description="Rows to evaluate on while training.")
+    validation_split: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training rows split off when there is no validation file; chosen by content and seed, "
+        "so the same rows are chosen on every machine.",
+    )
+    test: Path | None = Field(
+        None, description="Held-out rows for the evaluation before and after; the validation rows when absent."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="The task's column: the file's column, where the two names differ."
+    )
+    long_rows: Literal["drop", "truncate", "split", "error"] = Field(
+        "drop",
+        description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "
+        "pieces that each see only themselves, or refused.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source_of_validation(self) -> Self:
+        if self.validation is not None and "validation_split" in self.model_fields_set:
+            raise ValueError("give either `validation` or `validation_split`, not both")
+        return self
+
+
+class Training(Section):
+    """How the weights are moved. A sequence is one packed row, or one document when packing is off."""
+
+    epochs: float = Field(3, gt=0, le=1000, description="Passes over the training data.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says.")
+    learning_rate: float | None = Field(
+        None, gt=0, lt=10, description="Peak learning rate; by default the technique's (lora 2e-4, full 2e-5)."
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after warm-up: to zero by a cosine or a line, or not at all."
+    )
+    warmup_ratio: float = Field(0.03, ge=0, le=1, description="Share of the steps over which the learning rate rises.")
+    global_batch_size: int = Field(
+        16, ge=1, description="Sequences per optimizer step, over all ranks and accumulation."
+    )
+    micro_batch_size: int = Field(1, ge=1, description="Sequences per forward pass on each rank.")
+    max_length: int = Field(
+        4096, ge=8, description="Most tokens in a sequence; no more than the model's context is ever used."
+    )
+    packing: bool = Field(
+        True, description="Put several documents into one sequence; none of them sees another."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Arithmetic of the forward and backward pass; auto takes bf16 where the hardware has it."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the first moment.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of the second moment.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0 turns clipping off.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about a third more time."
+    )
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of every random choice.")
+    logging_steps: int = Field(1, ge=1, description="Steps between two lines of metrics.")
+    eval_steps: int | None = Field(None, ge=1, description="Steps between evaluations; by default one per epoch.")
+    save_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; by default one per epoch.")
+    save_total_limit: int = Field(2, ge=1, description="Newest checkpoints kept; the best one is kept besides.")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations without improvement; the best checkpoint is the result."
+    )
+    early_stopping_threshold: float = Field(
+        0.0, ge=0, description="How much the evaluation loss must fall to count as an improvement."
+    )
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.global_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"global_batch_size ({self.global_batch_size}) must be a multiple of micro_batch_size "
+                f"({self.micro_batch_size})"
+            )
+        return self
+
+
+class Distribution(Section):
+    """How ranks share the work."""
+
+    strategy: Literal["none", "ddp"] = Field(
+        "none", description="none: one process; ddp: every rank holds the model and takes its share of each batch."
+    )
+
+
+class Evaluation(Section):
+    """What the evaluation before and after the tuning does besides the loss."""
+
+    samples: int = Field(3, ge=0, le=1000, description="Held-out prompts that base and tuned model both answer.")
+    max_new_tokens: int = Field(64, ge=1, description="Most tokens in such an answer.")
+
+
+class LocalMode(Section):
+    """Running on this machine."""
+
+    processes: int = Field(1, ge=1, description="Ranks to start; more than one needs a distribution strategy.")
+    weights: Literal["auto", "real", "stand-in"] = Field(
+        "auto",
+        description="real: the model itself; stand-in: a tiny model of the same architecture with random weights, which "
+        "proves the pipeline and not the quality; auto: real where the weights are on this machine, else the stand-in.",
+    )
+
+
+class Modes(Section):
+    """A section for each place a recipe can run."""
+
+    local: LocalMode = Field(default_factory=lambda: LocalMode(), description="Running on this machine.")
+
+
+class Output(Section):
+    """What comes out."""
+
+    model_name: str | None = Field(None, description="Name of the tuned model; the recipe's name when absent.")
+    merge: bool = Field(
+        True, description="Also merge an adapter into the full-precision base, for servers that load plain models."
+    )
+
+
+class Recipe(Section):
+    """One fine-tuning, from data to model."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="Short name: letters, digits, - and _. Runs and models are named after it.",
+    )
+    description: str = Field("", description="A line for people.")
+    task: TaskName = Field(description="What the model learns to do.")
+    model: str = Field(min_length=1, description="A catalog name, a hub id, an azureml:// id, or a folder.")
+    model_revision: str | None = Field(None, description="Revision of a hub model; a commit hash never moves.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Only for models whose code you have read."
+    )
+    data: Data = Field(description="The rows to learn from.")
+    technique: Technique = Field(default_factory=lambda: Lora(name="lora"), description="Which weights move.")
+    training: Training = Field(default_factory=lambda: Training(), description="How they move.")
+    distribution: Distribution = Field(default_factory=lambda: Distribution(), description="How ranks share the work.")
+    evaluation: Evaluation = Field(default_factory=lambda: Evaluation(), description="What is measured at the end.")
+    modes: Modes = Field(default_factory=lambda: Modes(), description="A section for each place to run.")
+    output: Output = Field(default_factory=lambda: Output(), description="What comes out.")
+
+    @model_validator(mode="after")
+    def _ranks_need_a_strategy(self) -> Self:
+        if self.modes.local.processes > 1 and self.distribution.strategy == "none":
+            raise ValueError("modes.local.processes is above 1, so distribution.strategy must say how they share the work")
+        return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate: the recipe's, else the technique's default."""
+        return self.training.learning_rate or self.technique.default_learning_rate
+
+    @property
+    def model_name(self) -> str:
+        """The tuned model's name."""
+        return self.output.model_name or self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as JSON values."""
+        return self.model_dump(mode="json")
