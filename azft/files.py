@@ -63,6 +63,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; when the block ends well, flush it and rename it over `target`.
 
     The block may make a file or a folder there. When it raises, whatever it made is removed and `target` is untouched.
+    A folder replaces nothing but an empty folder (`OSError` otherwise): no system swaps full ones in one step. And a
+    step's output folder may be a mount point, which can't be renamed over at all: write inside it, the manifest last.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -73,11 +75,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
-        if temporary.is_dir() and target.is_dir():
-            # A folder can't be renamed over a non-empty one: move the old one aside first. A crash between the two
-            # renames leaves the old folder inside the holder and the new one complete beside it.
-            os.replace(target, holder / "replaced")
-        os.replace(temporary, target)
+        temporary.replace(target)
         fsync_folder(target.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
@@ -90,13 +88,15 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically, with `\\n` line ends on every system."""
+    r"""Write a whole UTF-8 text file atomically, with `\\n` line ends on every system."""
     write_bytes(target, text.encode("utf-8"))
 
 
 def write_json(target: Path, value: Any) -> None:
     """Write indented JSON with sorted keys and a final newline, atomically."""
-    write_bytes(target, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+    write_bytes(
+        target, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    )
 
 
 def append_line(target: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """What each component is told: one JSON file a step, made from the recipe, read by the step's main.py.
 
-Parameters travel in a file and never on a command line, because Azure ML pastes input values into a shell command. A step
-gets only what it uses: changing the learning rate must not make the data step run again.
+Parameters travel in a file and never on a command line, because Azure ML pastes input values into a shell command. A
+step gets only what it uses: changing the learning rate must not make the data step run again.
 """
 
 from __future__ import annotations

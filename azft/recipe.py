@@ -39,8 +39,8 @@ class Data(Section):
         0.1,
         gt=0,
         lt=1,
-        description="Share of the training rows split off when there is no validation file; chosen by content and seed, "
-        "so the same rows are chosen on every machine.",
+        description="Share of the training rows split off when there is no validation file; chosen by content and "
+        "seed, so the same rows are chosen on every machine.",
     )
     test: Path | None = Field(
         None, description="Held-out rows for the evaluation before and after; the validation rows when absent."
@@ -65,7 +65,9 @@ class Training(Section):
     """How the weights are moved. A sequence is one packed row, or one document when packing is off."""
 
     epochs: float = Field(3, gt=0, le=1000, description="Passes over the training data.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
+    )
     learning_rate: float | None = Field(
         None, gt=0, lt=10, description="Peak learning rate; by default the technique's (lora 2e-4, full 2e-5)."
     )
@@ -80,9 +82,7 @@ class Training(Section):
     max_length: int = Field(
         4096, ge=8, description="Most tokens in a sequence; no more than the model's context is ever used."
     )
-    packing: bool = Field(
-        True, description="Put several documents into one sequence; none of them sees another."
-    )
+    packing: bool = Field(True, description="Put several documents into one sequence; none of them sees another.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Arithmetic of the forward and backward pass; auto takes bf16 where the hardware has it."
     )
@@ -100,7 +100,9 @@ class Training(Section):
     save_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; by default one per epoch.")
     save_total_limit: int = Field(2, ge=1, description="Newest checkpoints kept; the best one is kept besides.")
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after this many evaluations without improvement; the best checkpoint is the result."
+        None,
+        ge=1,
+        description="Stop after this many evaluations without improvement; the best checkpoint is the result.",
     )
     early_stopping_threshold: float = Field(
         0.0, ge=0, description="How much the evaluation loss must fall to count as an improvement."
@@ -137,15 +139,15 @@ class LocalMode(Section):
     processes: int = Field(1, ge=1, description="Ranks to start; more than one needs a distribution strategy.")
     weights: Literal["auto", "real", "stand-in"] = Field(
         "auto",
-        description="real: the model itself; stand-in: a tiny model of the same architecture with random weights, which "
-        "proves the pipeline and not the quality; auto: real where the weights are on this machine, else the stand-in.",
+        description="real: the model itself; stand-in: a tiny model of the same architecture with random weights, "
+        "which proves the pipeline and not the quality; auto: real where the weights are on this machine, else the stand-in.",
     )
 
 
 class Modes(Section):
     """A section for each place a recipe can run."""
 
-    local: LocalMode = Field(default_factory=lambda: LocalMode(), description="Running on this machine.")
+    local: LocalMode = Field(default_factory=LocalMode, description="Running on this machine.")
 
 
 class Output(Section):
@@ -173,16 +175,18 @@ class Recipe(Section):
     )
     data: Data = Field(description="The rows to learn from.")
     technique: Technique = Field(default_factory=lambda: Lora(name="lora"), description="Which weights move.")
-    training: Training = Field(default_factory=lambda: Training(), description="How they move.")
-    distribution: Distribution = Field(default_factory=lambda: Distribution(), description="How ranks share the work.")
-    evaluation: Evaluation = Field(default_factory=lambda: Evaluation(), description="What is measured at the end.")
-    modes: Modes = Field(default_factory=lambda: Modes(), description="A section for each place to run.")
-    output: Output = Field(default_factory=lambda: Output(), description="What comes out.")
+    training: Training = Field(default_factory=Training, description="How they move.")
+    distribution: Distribution = Field(default_factory=Distribution, description="How ranks share the work.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured at the end.")
+    modes: Modes = Field(default_factory=Modes, description="A section for each place to run.")
+    output: Output = Field(default_factory=Output, description="What comes out.")
 
     @model_validator(mode="after")
     def _ranks_need_a_strategy(self) -> Self:
         if self.modes.local.processes > 1 and self.distribution.strategy == "none":
-            raise ValueError("modes.local.processes is above 1, so distribution.strategy must say how they share the work")
+            raise ValueError(
+                "modes.local.processes is above 1, so distribution.strategy must say how they share the work"
+            )
         return self
 
     @property

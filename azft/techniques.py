@@ -36,7 +36,9 @@ class Full(TechniqueBase):
 class Lora(TechniqueBase):
     """LoRA (Hu et al. 2021, arXiv:2106.09685): a low-rank update beside frozen weights."""
 
-    name: Literal["lora"] = Field(description="Low-rank adapters are trained, the model's own weights stay as they are.")
+    name: Literal["lora"] = Field(
+        description="Low-rank adapters are trained, the model's own weights stay as they are."
+    )
     rank: int = Field(16, ge=1, le=4096, description="Rank r of the update B·A.")
     alpha: float = Field(32, gt=0, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input while training.")
