@@ -1,0 +1,53 @@
+"""Options that commands share, so that they are spelled, explained and parsed the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from azft.cli.render import FORMATS, Output
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def output(command: Command) -> Command:
+    """`-o` and `--query`; the command gets them as one argument `output`."""
+
+    @wraps(command)
+    def wrapper(*args: Any, output_format: str, query: str | None, **kwargs: Any) -> Any:
+        return command(*args, output=Output(output_format, query), **kwargs)
+
+    click.option("--query", metavar="JMESPATH", help="Show only what this JMESPath expression picks.")(wrapper)
+    click.option(
+        "-o",
+        "--output",
+        "output_format",
+        type=click.Choice(FORMATS),
+        default="table",
+        envvar="AZFT_OUTPUT",
+        show_default=True,
+        help="Format of the data on standard output; AZFT_OUTPUT sets the default.",
+    )(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def recipe(command: Command) -> Command:
+    """The recipe's path (recipe.yaml by default), and `--set`."""
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a key of the recipe, e.g. training.epochs=1. Repeatable.",
+    )(command)
+    click.argument("recipe", default="recipe.yaml", metavar="[RECIPE]")(command)
+    return command
+
+
+mode = click.option(
+    "--mode", type=click.Choice(["local"]), default="local", show_default=True, help="Where the recipe runs."
+)
+"""`--mode`; a new mode adds its name here and its class in `azft.modes`."""

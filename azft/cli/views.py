@@ -1,0 +1,158 @@
+"""What tables, facts and findings look like to a person. Pure: data in, something printable out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from azft.cli.render import clean, console, symbols
+from azft.findings import Finding, Severity, by_severity
+
+NARROW = 70
+"""Columns below which a finding is stacked instead of set side by side."""
+
+STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+
+
+def text(value: Any, style: str = "") -> Text:
+    """A value as printable text; control characters are made visible."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no", style=style)
+    if isinstance(value, float):
+        return Text(f"{value:.6g}", style=style)
+    return Text(clean(str(value)), style=style)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> RenderableType:
+    """Rows under bold headings, without lines; columns named in `right` are set flush right."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(value if isinstance(value, Text) else text(value) for value in row))
+    return grid
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> RenderableType:
+    """`name  value` lines with the names aligned."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(name, value if isinstance(value, (Text, Table)) else text(value))
+    return grid
+
+
+def heading(title: str) -> Text:
+    """A title line above a block."""
+    return Text(title, style="bold underline" if symbols(sys.stdout) else "bold")
+
+
+def indent(renderable: RenderableType) -> RenderableType:
+    """Two spaces further in."""
+    return Padding(renderable, (0, 0, 0, 2))
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 error`, `2 errors`, `1,204 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: `812 B`, `1.4 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: `4 s`, `2 min 05 s`, `3 h 12 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def summary(findings: Iterable[Finding]) -> Text:
+    """`2 errors, 1 warning`; `No problems found.` when there are none worth counting."""
+    found = list(findings)
+    parts = []
+    for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "note")):
+        if count := sum(finding.severity is severity for finding in found):
+            parts.append(Text(plural(count, noun), style=STYLES[severity]))
+    return Text(", ").join(parts) if parts else Text("No problems found.", style="green")
+
+
+def findings(found: Iterable[Finding], *, stderr: bool = False) -> RenderableType:
+    """Findings grouped by severity, errors first: where, what, and what to do."""
+    ordered = by_severity(found)
+    screen = console(stderr=stderr)
+    stacked = screen.width < NARROW
+    arrow = "→ " if symbols(sys.stderr if stderr else sys.stdout) else "-> "
+    blocks: list[RenderableType] = []
+    for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "note")):
+        group = [finding for finding in ordered if finding.severity is severity]
+        if not group:
+            continue
+        blocks.append(Text(plural(len(group), noun), style=STYLES[severity]))
+        blocks.append(indent(_stacked(group, arrow) if stacked else _side_by_side(group, arrow)))
+    return Group(*blocks)
+
+
+def _what(finding: Finding, arrow: str) -> list[Text]:
+    code = Text(f"  {finding.code}", style="dim")
+    lines = [text(finding.message) + code]
+    if finding.fix:
+        lines.append(Text(arrow, style="dim") + text(finding.fix))
+    return lines
+
+
+def _side_by_side(group: Sequence[Finding], arrow: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", overflow="fold", max_width=40)
+    grid.add_column(overflow="fold")
+    for finding in group:
+        grid.add_row(text(finding.where), Group(*_what(finding, arrow)))
+    return grid
+
+
+def _stacked(group: Sequence[Finding], arrow: str) -> RenderableType:
+    lines: list[Text] = []
+    for finding in group:
+        if finding.where:
+            lines.append(text(finding.where, style="bold"))
+        lines.extend(_what(finding, arrow))
+    return Group(*lines)
+
+
+def generic(data: Any) -> RenderableType:
+    """A table for data of any shape: what `--query` gives."""
+    if isinstance(data, dict):
+        return facts((str(key), _flat(value)) for key, value in data.items())
+    if isinstance(data, list):
+        if data and all(isinstance(row, dict) for row in data):
+            columns = list(dict.fromkeys(key for row in data for key in row))
+            return table(columns, [[_flat(row.get(column)) for column in columns] for row in data])
+        return Group(*(text(_flat(value)) for value in data))
+    return text(_flat(data))
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        import json
+
+        return json.dumps(value, ensure_ascii=not symbols(sys.stdout))
+    return value
