@@ -140,7 +140,8 @@ class LocalMode(Section):
     weights: Literal["auto", "real", "stand-in"] = Field(
         "auto",
         description="real: the model itself; stand-in: a tiny model of the same architecture with random weights, "
-        "which proves the pipeline and not the quality; auto: real where the weights are on this machine, else the stand-in.",
+        "which proves the pipeline and not the quality; auto: real where the weights are on this machine, else "
+        "the stand-in.",
     )
 
 
