@@ -1,0 +1,283 @@
+"""The prepared dataset: a folder of memory-mapped arrays that the training loop reads without loading or parsing it.
+
+    dataset.json                  what is inside: counts, sizes, hashes, parameters; the fingerprint of it all
+    findings.json                 what the prepare step found, in the findings' fixed JSON form
+    <split>/tokens.bin              (tokens,)         uint16, or uint32 where the vocabulary needs it
+    <split>/loss_mask.bin           (tokens,)         uint8, 1 where the token counts in the loss
+    <split>/document_offsets.bin    (documents + 1,)  int64: document d is tokens[offsets[d]:offsets[d + 1]]
+    <split>/sequence_offsets.bin    (sequences + 1,)  int64: sequence s is documents[offsets[s]:offsets[s + 1]] of
+    <split>/sequence_documents.bin  (documents,)      int64: the numbers of the documents, sequence after sequence
+    <split>/label_counts.bin        (sequences,)      int64: tokens of the sequence that are predicted and in the loss
+
+Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module knows the format and
+nothing about where tokens come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from azft.data.packing import one_per_sequence, pack
+from azft.errors import AzftError, NotFoundError
+from azft.files import atomic_path, canonical_json, sha256_bytes, sha256_file, write_json
+from azft.findings import Finding
+
+FORMAT = 1
+"""Raised when an older reader could misread a newer folder."""
+SPLITS = ("train", "validation", "test")
+
+Document = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]
+"""Token ids (tokens,) and loss mask (tokens,) of one conversation or piece of one."""
+
+
+def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The narrowest type that holds every token id of a vocabulary."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def _dtypes(vocab_size: int) -> dict[str, np.dtype[Any]]:
+    integers = np.dtype("<i8")
+    return {
+        "tokens": token_dtype(vocab_size),
+        "loss_mask": np.dtype("u1"),
+        "document_offsets": integers,
+        "sequence_offsets": integers,
+        "sequence_documents": integers,
+        "label_counts": integers,
+    }
+
+
+@dataclass(frozen=True)
+class TokenDataset:
+    """One split, open for reading. `len()` is its number of sequences. The arrays are read-only memory maps."""
+
+    split: str
+    tokens: NDArray[np.unsignedinteger[Any]]
+    loss_mask: NDArray[np.uint8]
+    document_offsets: NDArray[np.int64]
+    sequence_offsets: NDArray[np.int64]
+    sequence_documents: NDArray[np.int64]
+    label_counts: NDArray[np.int64]
+    """(sequences,) labelled *targets*: the first token of a document follows nothing, so it is never one."""
+    max_length: int
+    vocab_size: int
+    fingerprint: str
+    """Hex SHA-256 over the whole dataset (all splits): the same inputs and parameters give the same one."""
+
+    def __len__(self) -> int:
+        return len(self.sequence_offsets) - 1
+
+    def sequence(self, index: int) -> list[Document]:
+        """The documents that share sequence `index`, each as (tokens, loss_mask) views of shape (tokens,)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        members = self.sequence_documents[self.sequence_offsets[index] : self.sequence_offsets[index + 1]]
+        return [self.document(int(number)) for number in members]
+
+    def document(self, number: int) -> Document:
+        """Document `number` as (tokens, loss_mask) views of shape (tokens,)."""
+        span = slice(int(self.document_offsets[number]), int(self.document_offsets[number + 1]))
+        return self.tokens[span], self.loss_mask[span]
+
+    @property
+    def document_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document; (documents,)."""
+        return np.diff(self.document_offsets)
+
+    @property
+    def sequence_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence; (sequences,)."""
+        total = np.concatenate([[0], np.cumsum(self.document_lengths[self.sequence_documents])])
+        return np.diff(total[self.sequence_offsets])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`dataset.json` of a dataset folder. 
+
+    Raises `NotFoundError` where there is none, `AzftError` for a damaged one or another format.
+    """
+    path = folder / "dataset.json"
+    try:
+        manifest: dict[str, Any] = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"{folder} is not a prepared dataset: it has no dataset.json.") from None
+    except orjson.JSONDecodeError as error:
+        raise AzftError(f"{path} is damaged: {error}.", fix="Run the prepare step again.") from None
+    if manifest.get("format") != FORMAT:
+        raise AzftError(
+            f"{path} has format {manifest.get('format')}; this azft reads format {FORMAT}.",
+            fix="Run the prepare step again with this version.",
+        )
+    return manifest
+
+
+def open_dataset(folder: Path, split: str) -> TokenDataset:
+    """Open one split (`train`, `validation` or `test`). Sizes are checked; `verify` checks the contents too.
+
+    Raises `NotFoundError` when the folder or split is not there, `AzftError` when a file is missing or has
+    another size.
+    """
+    manifest = read_manifest(folder)
+    if split not in manifest["splits"]:
+        raise NotFoundError(f"{folder} has no split `{split}`; it has: {', '.join(manifest['splits'])}.")
+    files = manifest["splits"][split]["files"]
+    arrays: dict[str, Any] = {}
+    for name, dtype in _dtypes(manifest["vocab_size"]).items():
+        path, size = folder / split / f"{name}.bin", files[name]["bytes"]
+        if not path.is_file() or path.stat().st_size != size:
+            raise _damaged(path)
+        arrays[name] = np.memmap(path, dtype, mode="r") if size else np.empty(0, dtype)  # an empty file can't be mapped
+    return TokenDataset(
+        split=split,
+        **arrays,
+        max_length=manifest["max_length"],
+        vocab_size=manifest["vocab_size"],
+        fingerprint=manifest["fingerprint"],
+    )
+
+
+def verify(folder: Path) -> None:
+    """Read every file and compare it with the hashes in `dataset.json`.
+
+    Raises `AzftError` naming the first that differs.
+    """
+    manifest = read_manifest(folder)
+    for split, summary in manifest["splits"].items():
+        for name, file in summary["files"].items():
+            path = folder / split / f"{name}.bin"
+            if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_file(path) != file["sha256"]:
+                raise _damaged(path)
+    if manifest["fingerprint"] != _fingerprint(manifest):
+        raise _damaged(folder / "dataset.json")
+
+
+def _damaged(path: Path) -> AzftError:
+    return AzftError(f"{path} is missing or damaged.", fix="Run the prepare step again.")
+
+
+def _fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Hash of what training depends on: the arrays and their meaning, not the version that wrote them."""
+    contents = {split: summary["files"] for split, summary in manifest["splits"].items()}
+    keys = ("format", "max_length", "vocab_size", "tokenizer")
+    return sha256_bytes(canonical_json({"splits": contents, **{key: manifest[key] for key in keys}}))
+
+
+class _File:
+    """An array file that grows: hashed as it is written, so that it need not be read again."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], stack: ExitStack) -> None:
+        self.dtype = dtype
+        self.file: BinaryIO = stack.enter_context(path.open("wb"))
+        self.digest = sha256()
+        self.bytes = 0
+
+    def write(self, values: Any) -> None:
+        data = np.ascontiguousarray(values, dtype=self.dtype).data.cast("B") if len(values) else b""
+        self.file.write(data)
+        self.digest.update(data)
+        self.bytes += len(data)
+
+    def describe(self) -> dict[str, Any]:
+        return {"bytes": self.bytes, "dtype": self.dtype.name, "sha256": self.digest.hexdigest()}
+
+
+class SplitWriter:
+    """Writes one split document by document; memory grows by 16 bytes a document."""
+
+    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack) -> None:
+        folder.mkdir()
+        self.vocab_size, self.max_length = vocab_size, max_length
+        self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in _dtypes(vocab_size).items()}
+        self.lengths: list[int] = []
+        self.labels: list[int] = []
+        self.loss_tokens = 0
+
+    def add(self, tokens: Sequence[int] | NDArray[Any], loss_mask: Sequence[bool] | NDArray[Any]) -> None:
+        """Append a document of 1 to `max_length` tokens.
+
+        Raises `ValueError` for anything that could not be trained on.
+        """
+        if not 1 <= len(tokens) <= self.max_length or len(loss_mask) != len(tokens):
+            raise ValueError(
+                f"a document must have 1 to {self.max_length} tokens and a mask value for each; "
+                f"there is one of {len(tokens)} tokens and {len(loss_mask)} mask values"
+            )
+        ids = np.asarray(tokens, dtype=np.int64)
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise ValueError(f"token ids must be in 0..{self.vocab_size - 1}; there is {ids.min()} or {ids.max()}")
+        mask = np.asarray(loss_mask, dtype=np.bool_)
+        self.files["tokens"].write(ids)
+        self.files["loss_mask"].write(mask)
+        self.lengths.append(len(ids))
+        self.labels.append(int(np.count_nonzero(mask[1:])))
+        self.loss_tokens += int(np.count_nonzero(mask))
+
+    def finish(self, packing: bool) -> dict[str, Any]:
+        """Form the sequences, write the rest, and return the split's entry of the manifest."""
+        lengths = np.array(self.lengths, dtype=np.int64)
+        packed = pack(lengths, self.max_length) if packing else one_per_sequence(len(lengths))
+        labels = np.concatenate([[0], np.cumsum(np.array(self.labels, dtype=np.int64)[packed.documents])])
+        self.files["document_offsets"].write(np.concatenate([[0], np.cumsum(lengths)]))
+        self.files["sequence_offsets"].write(packed.offsets)
+        self.files["sequence_documents"].write(packed.documents)
+        self.files["label_counts"].write(np.diff(labels[packed.offsets]))
+        return {
+            "documents": len(lengths),
+            "sequences": len(packed),
+            "tokens": int(lengths.sum()),
+            "loss_tokens": self.loss_tokens,
+            "files": {name: file.describe() for name, file in self.files.items()},
+        }
+
+
+@dataclass
+class DatasetWriter:
+    """A dataset being written; see `write_dataset`. `details` and `findings` may be filled in until the block ends."""
+
+    splits: dict[str, SplitWriter]
+    details: dict[str, Any] = field(default_factory=dict)
+    """Anything worth keeping in `dataset.json`: parameters, what was dropped and why."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+@contextmanager
+def write_dataset(
+    target: Path,
+    *,
+    splits: Iterable[str],
+    vocab_size: int,
+    max_length: int,
+    packing: bool,
+    tokenizer: str,
+) -> Iterator[DatasetWriter]:
+    """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
+
+    `tokenizer` is the fingerprint of the tokenizer and template that made the tokens.
+    """
+    with atomic_path(target) as folder:
+        folder.mkdir()
+        with ExitStack() as stack:
+            writers = {split: SplitWriter(folder / split, vocab_size, max_length, stack) for split in splits}
+            writer = DatasetWriter(writers)
+            yield writer
+            summaries = {split: one.finish(packing) for split, one in writers.items()}
+        manifest = {
+            "format": FORMAT,
+            "details": writer.details,
+            "max_length": max_length,
+            "packing": packing,
+            "splits": summaries,
+            "tokenizer": tokenizer,
+            "vocab_size": vocab_size,
+        }
+        write_json(folder / "findings.json", [finding.to_dict() for finding in writer.findings])
+        write_json(folder / "dataset.json", {**manifest, "fingerprint": _fingerprint(manifest)})
