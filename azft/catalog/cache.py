@@ -1,0 +1,46 @@
+"""Where models lie on this machine: azft's own cache, and the hub's, which is only read here.
+
+`AZFT_CACHE` moves azft's; the hub's follows `HF_HOME` and `HF_HUB_CACHE`, as huggingface_hub defines them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """The folder of everything that azft can make or fetch again."""
+    if given := os.environ.get("AZFT_CACHE"):
+        return Path(given).expanduser().resolve()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("azft", appauthor=False))
+
+
+def model_folder(name: str) -> Path:
+    """Where azft keeps the model of a catalog name or hub id; it need not be there."""
+    return cache_root() / "models" / re.sub(r"[^a-z0-9._-]+", "--", name.casefold()).strip(".")
+
+
+def stand_in_folder(identity: str) -> Path:
+    """Where the stand-in of a spec is kept."""
+    return cache_root() / "models" / "stand-ins" / identity[:32]
+
+
+def hub_folder(hub_id: str, revision: str | None) -> Path | None:
+    """The snapshot of a hub model that is already in the hub's cache; no connection is opened.
+
+    None when there is none, or when huggingface_hub (extra `train`) isn't installed. The snapshot may be incomplete.
+    """
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None

@@ -1,0 +1,297 @@
+"""Make a stand-in: a tiny model of a real architecture, with random weights and a tokenizer trained on the user's rows.
+
+It proves the pipeline and never the quality. No torch and no transformers are imported here, so that a stand-in costs
+half a second; what it writes is a plain Hugging Face folder that they load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from azft.errors import UsageError
+from azft.files import atomic_path, canonical_json, sha256_bytes, write_json, write_text
+
+if TYPE_CHECKING:
+    import numpy
+    import tokenizers
+
+    Tensors = dict[str, numpy.ndarray[Any, numpy.dtype[numpy.float32]]]
+
+_TEXT_LIMIT = 4 << 20
+"""Characters of training text that the tokenizer sees: more costs seconds and changes little at this vocabulary."""
+
+
+class SpecialTokens(BaseModel):
+    """The tokens that a family's chat template writes, and the roles some of them play."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bos: str | None = None
+    eos: str
+    pad: str
+    stop: str
+    """Ends a turn; generation stops at it, or at `eos`."""
+    others: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every token once, in a fixed order: their ids are 0, 1, 2, ..."""
+        roles = [token for token in (self.pad, self.eos, self.bos, self.stop) if token]
+        return tuple(dict.fromkeys((*roles, *self.others)))
+
+
+class StandInSpec(BaseModel):
+    """Everything that decides a stand-in's bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: str
+    """A key of `ARCHITECTURES`."""
+    chat_template: str
+    special_tokens: SpecialTokens
+    data: Path
+    """Rows to train the tokenizer on. The path is no part of the identity; the contents' hash is."""
+    data_sha256: str
+    vocab_size: int = Field(768, ge=300)
+    hidden_size: int = Field(128, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(2, ge=1)
+    intermediate_size: int = Field(384, ge=8)
+    context_length: int = Field(4096, ge=8)
+    seed: int = 0
+    format: int = 1
+    """Raised when this module writes something else for the same spec, so that cached stand-ins are made again."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a spec file; `UsageError` says which value is wrong."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+    @property
+    def identity(self) -> str:
+        """Hex SHA-256: equal identities give equal models, byte for byte."""
+        return sha256_bytes(canonical_json(self.model_dump(mode="json", exclude={"data"})))
+
+
+def make(spec: StandInSpec, output: Path) -> None:
+    """Write the model folder `output`, whole or not at all.
+
+    Raises `UsageError` for an architecture that is not in `ARCHITECTURES`.
+    """
+    from safetensors.numpy import save_file
+
+    if spec.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UsageError(f"No stand-in of architecture `{spec.architecture}` can be made.", fix=f"Known: {known}.")
+    family = ARCHITECTURES[spec.architecture]
+    tokenizer = train_tokenizer(spec)
+    # The trainer gives the special tokens the first ids, in their order.
+    ids = {token: index for index, token in enumerate(spec.special_tokens.all)}
+    config = family.config(spec, vocab_size=tokenizer.get_vocab_size(), ids=ids)
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        tokenizer.save(str(folder / "tokenizer.json"))
+        write_json(folder / "tokenizer_config.json", _tokenizer_config(spec))
+        write_text(folder / "chat_template.jinja", spec.chat_template)
+        write_json(folder / "config.json", config)
+        write_json(folder / "generation_config.json", _generation_config(spec, ids))
+        weights = dict(random_weights(spec, family, tokenizer.get_vocab_size()))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# --- tokenizer ---
+
+
+def train_tokenizer(spec: StandInSpec) -> tokenizers.Tokenizer:
+    """A byte-level BPE over the rows' text: every input can be encoded, and the same rows give the same tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=spec.vocab_size,
+        special_tokens=list(spec.special_tokens.all),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(spec.data), trainer)
+    return tokenizer
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """Text of the rows, whatever their columns are; broken rows are passed over, for the check reports them."""
+    from azft.data.readers import Row, read_rows
+
+    seen = 0
+    for row in read_rows(path):
+        if seen > _TEXT_LIMIT:
+            return
+        if isinstance(row, Row):
+            for text in _strings(row.data):
+                seen += len(text)
+                yield text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would stop the trainer
+    elif isinstance(value, dict):
+        yield from itertools.chain.from_iterable(_strings(child) for child in value.values())
+    elif isinstance(value, list):
+        yield from itertools.chain.from_iterable(_strings(child) for child in value)
+
+
+def _tokenizer_config(spec: StandInSpec) -> dict[str, Any]:
+    special = spec.special_tokens
+    return {
+        # Not the family's own class: those rebuild their pre-tokenizer and would ignore ours.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": special.bos,
+        "eos_token": special.eos,
+        "pad_token": special.pad,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": spec.context_length,
+    }
+
+
+def _generation_config(spec: StandInSpec, ids: dict[str, int]) -> dict[str, Any]:
+    special = spec.special_tokens
+    return {
+        "bos_token_id": ids[special.bos] if special.bos else None,
+        "eos_token_id": list(dict.fromkeys([ids[special.stop], ids[special.eos]])),
+        "pad_token_id": ids[special.pad],
+    }
+
+
+# --- architectures and weights ---
+
+
+class Family(BaseModel):
+    """How one transformers class names its tensors, and what its config needs besides the common keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    model_type: str
+    fused: bool = False
+    """q, k, v in one `qkv_proj` and gate, up in one `gate_up_proj`."""
+    qkv_bias: bool = False
+    four_norms: bool = False
+    """Gemma 2: norms before and after each block, stored as an offset from one."""
+    tied: bool = False
+    extra: dict[str, Any] = {}
+
+    def config(self, spec: StandInSpec, *, vocab_size: int, ids: dict[str, int]) -> dict[str, Any]:
+        """What config.json holds."""
+        special = spec.special_tokens
+        config = {
+            "architectures": [self.name],
+            "model_type": self.model_type,
+            "vocab_size": vocab_size,
+            "hidden_size": spec.hidden_size,
+            "intermediate_size": spec.intermediate_size,
+            "num_hidden_layers": spec.layers,
+            "num_attention_heads": spec.heads,
+            "num_key_value_heads": spec.kv_heads,
+            "head_dim": spec.hidden_size // spec.heads,
+            "max_position_embeddings": spec.context_length,
+            "tie_word_embeddings": self.tied,
+            "bos_token_id": ids[special.bos] if special.bos else None,
+            "eos_token_id": ids[special.eos],
+            "pad_token_id": ids[special.pad],
+            "dtype": "float32",
+            **self.extra,
+        }
+        if self.model_type == "phi3":
+            config["original_max_position_embeddings"] = spec.context_length
+        if self.model_type == "gemma2":
+            config["query_pre_attn_scalar"] = spec.hidden_size // spec.heads
+        return config
+
+
+ARCHITECTURES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(name="Phi3ForCausalLM", model_type="phi3", fused=True, tied=True),
+        Family(name="LlamaForCausalLM", model_type="llama", tied=True),
+        Family(name="MistralForCausalLM", model_type="mistral", extra={"sliding_window": None}),
+        Family(name="Qwen2ForCausalLM", model_type="qwen2", qkv_bias=True, tied=True),
+        Family(name="Gemma2ForCausalLM", model_type="gemma2", four_norms=True, tied=True),
+    )
+}
+"""The architectures that a stand-in can take."""
+
+
+def random_weights(spec: StandInSpec, family: Family, vocab_size: int) -> Iterator[tuple[str, Any]]:
+    """Named float32 tensors; the same spec gives the same numbers on every machine (numpy's PCG64)."""
+    import numpy
+
+    random = numpy.random.Generator(numpy.random.PCG64(spec.seed))
+    for name, shape in _shapes(spec, family, vocab_size):
+        if name.endswith("norm.weight"):
+            value = numpy.full(shape, 0.0 if family.four_norms else 1.0)
+        elif name.endswith(".bias"):
+            value = numpy.zeros(shape)
+        else:
+            value = random.standard_normal(shape) * _scale(name, shape)
+        yield name, value.astype(numpy.float32)
+
+
+def _scale(name: str, shape: tuple[int, ...]) -> float:
+    """Standard deviation of a tensor's numbers. transformers' 0.02 is meant for wide models that train for days."""
+    if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+        return 0.08
+    return 1 / math.sqrt(shape[1])
+
+
+def _shapes(spec: StandInSpec, family: Family, vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden, inner, head = spec.hidden_size, spec.intermediate_size, spec.hidden_size // spec.heads
+    queries, keys = spec.heads * head, spec.kv_heads * head
+    yield "model.embed_tokens.weight", (vocab_size, hidden)
+    for layer in range(spec.layers):
+        prefix = f"model.layers.{layer}."
+        if family.fused:
+            yield prefix + "self_attn.qkv_proj.weight", (queries + 2 * keys, hidden)
+            yield prefix + "mlp.gate_up_proj.weight", (2 * inner, hidden)
+        else:
+            for part, rows in (("q", queries), ("k", keys), ("v", keys)):
+                yield f"{prefix}self_attn.{part}_proj.weight", (rows, hidden)
+                if family.qkv_bias:
+                    yield f"{prefix}self_attn.{part}_proj.bias", (rows,)
+            yield prefix + "mlp.gate_proj.weight", (inner, hidden)
+            yield prefix + "mlp.up_proj.weight", (inner, hidden)
+        yield prefix + "self_attn.o_proj.weight", (hidden, queries)
+        yield prefix + "mlp.down_proj.weight", (hidden, inner)
+        norms = ["input_layernorm", "post_attention_layernorm"]
+        if family.four_norms:
+            norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+        for norm in norms:
+            yield f"{prefix}{norm}.weight", (hidden,)
+    yield "model.norm.weight", (hidden,)
+    if not family.tied:
+        yield "lm_head.weight", (vocab_size, hidden)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m azft.training.stand_in --spec spec.json --output DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    make(StandInSpec.read(given.spec), given.output)
+
+
+if __name__ == "__main__":
+    main()
