@@ -101,7 +101,7 @@ class TokenDataset:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`dataset.json` of a dataset folder. 
+    """`dataset.json` of a dataset folder.
 
     Raises `NotFoundError` where there is none, `AzftError` for a damaged one or another format.
     """

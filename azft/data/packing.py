@@ -17,7 +17,8 @@ class Packing:
     """Sequence `i` holds the documents `documents[offsets[i]:offsets[i + 1]]`, in rising order.
 
     `offsets` is (sequences + 1,) and `documents` (documents,), both int64; every document stands in exactly one
-    sequence. Sequences are ordered by their first document, so that reading them in turn moves forward through the file.
+    sequence. Sequences are ordered by their first document, so that reading them in turn moves forward through the
+    file.
     """
 
     offsets: NDArray[np.int64]
