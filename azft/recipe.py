@@ -18,7 +18,7 @@ from azft.techniques import Lora, Technique
 class Section(BaseModel):
     """A mapping of the recipe: unknown keys are errors, values don't change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _known_task(name: str) -> str:
@@ -112,7 +112,7 @@ class Training(Section):
     def _batch_divides(self) -> Self:
         if self.global_batch_size % self.micro_batch_size:
             raise ValueError(
-                f"global_batch_size ({self.global_batch_size}) must be a multiple of micro_batch_size "
+                f"`global_batch_size` ({self.global_batch_size}) must be a multiple of `micro_batch_size` "
                 f"({self.micro_batch_size})"
             )
         return self
@@ -186,7 +186,7 @@ class Recipe(Section):
     def _ranks_need_a_strategy(self) -> Self:
         if self.modes.local.processes > 1 and self.distribution.strategy == "none":
             raise ValueError(
-                "modes.local.processes is above 1, so distribution.strategy must say how they share the work"
+                "`modes.local.processes` is above 1, so `distribution.strategy` must say how they share the work"
             )
         return self
 

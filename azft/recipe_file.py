@@ -5,47 +5,28 @@ What the keys mean is `azft.recipe`'s; this module only turns text into a `Recip
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from azft.errors import RecipeError
 from azft.findings import Finding, Severity
 from azft.recipe import Recipe
-from azft.techniques import TECHNIQUES
+from azft.recipe_errors import closest, explain
+from azft.recipe_yaml import KeyPath, parse
+from azft.tasks import TASKS
 
 ENVIRONMENT_PREFIX = "AZFT_RECIPE__"
 """`AZFT_RECIPE__TRAINING__EPOCHS=1` sets training.epochs, as `--set training.epochs=1` does; `--set` wins."""
 
-KeyPath = tuple[str | int, ...]
+MAX_BYTES = 1 << 20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_MAX_BYTES = 1 << 20
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `on`, `no` and `yes` are text, and 2e-4 is a number (YAML 1.1 has both the other way)."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"}]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ class RecipeFile:
 
     def line_of(self, *key: str | int) -> int | None:
         """The line on which a key stands, or the nearest enclosing key that is written down."""
-        return _line_of(self.lines, key)
+        return _nearest(self.lines, key)
 
 
 def load_recipe(
@@ -78,253 +59,174 @@ def load_recipe(
 ) -> RecipeFile:
     """Read and validate a recipe.
 
-    `overrides` are `key.path=value` with YAML values. `${NAME}` and `${NAME:-default}` inside text values are taken from
+    `overrides` are `key.path=value` with YAML values. `${NAME}` and `${NAME:-default}` inside values are taken from
     `environment` (the process's when None), which may also hold overrides named `AZFT_RECIPE__KEY__PATH`.
 
     Raises `RecipeError` with every finding.
     """
     path = Path(path)
     environment = os.environ if environment is None else environment
-    reader = _Reader(str(path))
-    text = reader.read(path)
-    data = reader.parse(text)
-    data = reader.interpolate(data, environment)
-    for assignment in _environment_overrides(environment):
-        reader.override(data, assignment, origin="environment variable")
+    reader = _Reader(path, environment)
+    data = reader.parse(reader.read())
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            reader.override(data, key, environment[name], origin=name)
     for assignment in overrides:
-        reader.override(data, assignment, origin="--set")
+        key, equals, value = assignment.partition("=")
+        if equals:
+            reader.override(data, key.strip(), value, origin=f"--set {key.strip()}")
+        else:
+            reader.problem("bad-override", f"`{assignment}` is not of the form key.path=value.", origin="--set")
     recipe = reader.validate(data)
-    reader.stop_on_findings()
-    assert recipe is not None  # validate() leaves a finding whenever it returns None
     return RecipeFile(recipe=recipe, path=path.resolve(), lines=reader.lines)
 
 
 class _Reader:
-    """Collects findings while a file becomes a recipe."""
+    """Collects findings while a file becomes a recipe; each step that can't go on raises them all."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self.path = path
+        self.environment = environment
         self.lines: dict[KeyPath, int] = {}
+        self.origins: dict[KeyPath, str] = {}
+        """Where a value came from that the file doesn't hold: `--set training.epochs`, or a variable's name."""
+        self.unset: set[KeyPath] = set()
+        """Keys whose variable isn't set: reported once, and not again for the value they lack."""
         self.findings: list[Finding] = []
 
-    def problem(self, code: str, message: str, fix: str = "", line: int | None = None) -> None:
-        self.findings.append(Finding(f"recipe-{code}", Severity.ERROR, message, fix, self.file, line))
+    def problem(
+        self, code: str, message: str, fix: str = "", line: int | None = None, origin: str | None = None
+    ) -> None:
+        """Note one; `origin` names the override it came from instead of the file."""
+        file = str(self.path) if origin is None else origin
+        self.findings.append(Finding(f"recipe-{code}", Severity.ERROR, message, fix, file, line))
 
-    def stop_on_findings(self) -> None:
-        if self.findings:
-            count = len(self.findings)
-            ordered = sorted(self.findings, key=lambda f: f.line or 0)
-            raise RecipeError(f"{self.file}: the recipe has {count} error{'s' if count > 1 else ''}.", ordered)
+    def stop(self) -> NoReturn:
+        """Raise what was found."""
+        count = len(self.findings)
+        ordered = sorted(self.findings, key=lambda finding: (finding.line or 0, finding.file or ""))
+        raise RecipeError(f"{self.path}: the recipe has {count} error{'s' if count > 1 else ''}.", ordered)
 
-    def read(self, path: Path) -> str:
+    def read(self) -> str:
+        """The file's text."""
         try:
-            raw = path.read_bytes()
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             self.problem("not-found", "There is no such file.", "Write one with: azft init")
         except IsADirectoryError:
-            self.problem("not-found", "This is a folder, not a recipe file.", f"Name the file: {path / 'recipe.yaml'}")
-        except OSError as error:
-            self.problem("unreadable", f"The file can't be read: {error.strerror}.")
+            self.problem("not-found", "This is a folder, not a recipe file.", f"Name the file: {self.path}/recipe.yaml")
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.problem("unreadable", f"The file can't be read: {reason}.")
         else:
-            if len(raw) > _MAX_BYTES:
-                self.problem("too-large", f"A recipe is at most {_MAX_BYTES >> 20} MiB; this file has {len(raw):,} bytes.")
-            else:
+            if len(raw) <= MAX_BYTES:
                 try:
                     return raw.decode("utf-8-sig")
                 except UnicodeDecodeError as error:
                     line = raw[: error.start].count(b"\n") + 1
                     self.problem("not-utf8", f"Byte {error.start} is not UTF-8.", "Save the file as UTF-8.", line)
-        self.stop_on_findings()
-        raise AssertionError("unreachable")
+            else:
+                self.problem("too-large", f"A recipe is at most {MAX_BYTES >> 20} MiB.", "Is this the data file?")
+        return self.stop()
 
     def parse(self, text: str) -> dict[str, Any]:
-        value: Any = None
-        try:
-            loader = _Loader(text)
-            try:
-                node = loader.get_single_node()
-                if node is not None:
-                    value = self._construct(loader, node, (), depth=0)
-            finally:
-                loader.dispose()  # type: ignore[no-untyped-call]
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else None
-            problem = (error.problem or str(error)).strip()
-            self.problem("not-yaml", f"Not valid YAML: {problem}.", "Check the indentation and quotes on this line.", line)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            self.problem("not-yaml", f"Not valid YAML: {str(error).splitlines()[0] if str(error) else 'nested too deeply'}.")
-        else:
-            if not isinstance(value, dict):
-                self.problem("not-a-mapping", "A recipe is a mapping of keys to values.", "See: azft init", 1)
-        self.stop_on_findings()
-        assert isinstance(value, dict)
-        return value
+        """The file's mapping, with environment variables filled in."""
+        document = parse(text, self._interpolate)
+        self.lines = document.lines
+        for problem in document.problems:
+            self.problem(problem.code, problem.message, problem.fix, problem.line)
+        if isinstance(document.value, dict):
+            return document.value
+        if not self.findings:
+            self.problem("not-a-mapping", "A recipe is a mapping of keys to values.", "Write one with: azft init", 1)
+        return self.stop()
 
-    def _construct(self, loader: _Loader, node: yaml.Node, path: KeyPath, depth: int) -> Any:
-        """Build the value and note each key's line; duplicate keys, aliases bombs and deep nesting become findings."""
-        if depth > 20:
-            raise yaml.MarkedYAMLError(problem="nested more than 20 levels deep", problem_mark=node.start_mark)
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            result: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                line = key_node.start_mark.line + 1
-                if not isinstance(key_node, yaml.ScalarNode):
-                    raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key_node.start_mark)
-                key = key_node.value
-                if key in result:
-                    first = self.lines[(*path, key)]
-                    self.problem(
-                        "duplicate-key", f"Key `{key}` is given twice (first on line {first}).", "Keep one of them.", line
-                    )
-                self.lines[(*path, key)] = line
-                result[key] = self._construct(loader, value_node, (*path, key), depth + 1)
-            return result
-        if isinstance(node, yaml.SequenceNode):
-            return [self._construct(loader, child, (*path, i), depth + 1) for i, child in enumerate(node.value)]
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
-
-    def interpolate(self, value: Any, environment: Mapping[str, str], path: KeyPath = ()) -> Any:
-        if isinstance(value, dict):
-            return {key: self.interpolate(child, environment, (*path, key)) for key, child in value.items()}
-        if isinstance(value, list):
-            return [self.interpolate(child, environment, (*path, i)) for i, child in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value:
-            return value
-
+    def _interpolate(self, text: str, path: KeyPath, line: int) -> str:
         def substitute(match: re.Match[str]) -> str:
-            name, default = match.group(1), match.group(2)
-            if name in environment:
-                return environment[name]
-            if default is not None:
-                return default
-            self.problem(
-                "unset-variable",
-                f"Environment variable `{name}` is not set.",
-                f"Set it, or give a default: ${{{name}:-value}}",
-                _line_of(self.lines, path),
-            )
-            return ""
+            name, default = match.groups()
+            if name in self.environment:
+                return self.environment[name]
+            if default is None:
+                self.unset.add(path)
+                fix = f"Set it, or give a default: ${{{name}:-value}}"
+                self.problem("unset-variable", f"Environment variable `{name}` is not set.", fix, line)
+            return default or ""
 
-        return _VARIABLE.sub(substitute, value)
+        return _VARIABLE.sub(substitute, text)
 
-    def override(self, data: dict[str, Any], assignment: str, *, origin: str) -> None:
-        key, separator, text = assignment.partition("=")
-        parts = key.strip().split(".")
-        if not separator or not all(parts):
-            self.problem("bad-override", f"{origin} `{assignment}` is not of the form key.path=value.")
+    def override(self, data: dict[str, Any], key: str, text: str, *, origin: str) -> None:
+        """Set one key of `data` to a YAML value."""
+        parts = tuple(key.split("."))
+        if not all(parts):
+            self.problem("bad-override", "The key is empty.", "Write: key.path=value", origin=origin)
             return
-        try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-        except yaml.YAMLError:
-            value = text
+        document = parse(text)
+        for problem in document.problems:
+            self.problem(problem.code, problem.message, problem.fix, origin=origin)
+        if document.problems:
+            return
         target = data
-        for part in parts[:-1]:
+        for depth, part in enumerate(parts[:-1], start=1):
             child = target.get(part)
-            if not isinstance(child, dict):
+            if child is None:
                 child = target[part] = {}
+            if not isinstance(child, dict):
+                section = ".".join(parts[:depth])
+                message = f"`{section}` is no section, so it has no key `{parts[depth]}`."
+                self.problem("bad-override", message, origin=origin)
+                return
             target = child
-        target[parts[-1]] = value
-        for length in range(1, len(parts) + 1):
-            self.lines.pop(tuple(parts[:length]), None) if length == len(parts) else None
+        target[parts[-1]] = document.value
+        for known in [known for known in self.lines if known[: len(parts)] == parts]:
+            del self.lines[known]
+        self.origins[parts] = origin
 
-    def validate(self, data: dict[str, Any]) -> Recipe | None:
+    def validate(self, data: dict[str, Any]) -> Recipe:
+        """The recipe. Strict: JSON types only, so `epochs: true` is not 1."""
+        recipe = None
         try:
-            return Recipe.model_validate(data)
+            recipe = Recipe.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                self._explain(detail)
-            return None
+            for wrong in explain(error.errors(include_url=False)):
+                if wrong.path not in self.unset:
+                    self.problem(wrong.code, wrong.message, wrong.fix, *self._place(wrong.path, wrong.mentions))
+        self._columns_of_task(data)
+        if self.findings or recipe is None:
+            self.stop()
+        return recipe
 
-    def _explain(self, detail: ErrorDetails) -> None:
-        path = tuple(part for part in detail["loc"] if part not in TECHNIQUES or part == detail["loc"][-1] and len(detail["loc"]) == 1)
-        line = _line_of(self.lines, path)
-        name = ".".join(str(part) for part in path) or "the recipe"
-        kind = detail["type"]
-        if kind == "extra_forbidden":
-            key = str(path[-1])
-            self.problem("unknown-key", f"Unknown key `{name}`.", _did_you_mean(key, path[:-1], detail), line)
-        elif kind == "missing":
-            self.problem("missing-key", f"Key `{name}` is missing.", _help_of(path), line)
-        elif kind in {"union_tag_invalid", "union_tag_not_found"}:
-            given = detail.get("ctx", {}).get("tag")
-            known = ", ".join(TECHNIQUES)
-            what = f"Unknown technique `{given}`." if given else "Key `technique.name` is missing."
-            self.problem("bad-value", what, _closest(str(given), TECHNIQUES) or f"This version knows: {known}.", line)
-        else:
-            message = detail["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(detail["input"], dict) else f", not {_short(detail['input'])}"
-            fix = ""
-            allowed = detail.get("ctx", {}).get("expected")
-            if allowed and isinstance(detail["input"], str):
-                fix = _closest(detail["input"], re.findall(r"'([^']+)'", str(allowed)))
-            elif name == "task" and isinstance(detail["input"], str):
-                from azft.tasks import TASKS
+    def _place(self, path: KeyPath, mentions: Iterable[KeyPath] = ()) -> tuple[int | None, str | None]:
+        """The line of a key, or the override it came from; a key that the message mentions is the better place."""
+        for key in (*mentions, path):
+            if (origin := _longest(self.origins, key)) is not None:
+                return None, origin
+        exact = next((self.lines[key] for key in mentions if key in self.lines), None)
+        return exact or _nearest(self.lines, path), None
 
-                fix, shown = _closest(detail["input"], TASKS), ""
-            self.problem("bad-value", f"`{name}`: {message[:1].lower()}{message[1:]}{shown}.", fix, line)
+    def _columns_of_task(self, data: dict[str, Any]) -> None:
+        """Keys of `data.columns` that the task doesn't have; looks at raw values, so that it needs no valid recipe."""
+        task, section = data.get("task"), data.get("data")
+        columns = section.get("columns") if isinstance(section, dict) else None
+        if not isinstance(columns, dict) or not isinstance(task, str) or task not in TASKS:
+            return
+        known = [column.name for column in TASKS[task].columns]
+        for name in columns:
+            if name not in known:
+                fix = closest(name, known) or f"Its columns are: {', '.join(known)}."
+                place = self._place(("data", "columns", name))
+                self.problem("unknown-column", f"Task {task} has no column `{name}`.", fix, *place)
 
 
-def _line_of(lines: Mapping[KeyPath, int], key: KeyPath) -> int | None:
+def _prefixes(key: KeyPath) -> Iterator[KeyPath]:
     for length in range(len(key), -1, -1):
-        if key[:length] in lines:
-            return lines[key[:length]]
-    return None
+        yield key[:length]
 
 
-def _environment_overrides(environment: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX):
-            yield name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", ".") + "=" + environment[name]
+def _nearest(lines: Mapping[KeyPath, int], key: KeyPath) -> int | None:
+    return next((lines[prefix] for prefix in _prefixes(key) if prefix in lines), None)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _closest(word: str, candidates: Iterable[str]) -> str:
-    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f"Did you mean `{match[0]}`?" if match else ""
-
-
-def _models(path: KeyPath) -> list[type[BaseModel]]:
-    """The model classes that can stand at a path; several for a technique, none for a path that isn't a section."""
-    models: list[type[BaseModel]] = [Recipe]
-    for part in path:
-        if part == "technique":
-            models = list(TECHNIQUES.values())
-            continue
-        fields = [model.model_fields[str(part)].annotation for model in models if str(part) in model.model_fields]
-        models = [field for field in fields if isinstance(field, type) and issubclass(field, BaseModel)]
-    return models
-
-
-def _all_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if name == "technique":
-            for technique in TECHNIQUES.values():
-                yield from (f"technique.{key}" for key in technique.model_fields)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _all_keys(field.annotation, f"{prefix}{name}.")
-
-
-def _did_you_mean(key: str, parent: KeyPath, detail: ErrorDetails) -> str:
-    siblings = {name for model in _models(parent) for name in model.model_fields}
-    if close := _closest(key, siblings):
-        return close
-    elsewhere = {full.rpartition(".")[2]: full for full in _all_keys()}
-    match = difflib.get_close_matches(key, list(elsewhere), n=1, cutoff=0.75)
-    if match:
-        return f"Did you mean `{elsewhere[match[0]]}`?"
-    return f"Known here: {', '.join(sorted(siblings))}." if siblings else ""
-
-
-def _help_of(path: KeyPath) -> str:
-    for model in _models(path[:-1]):
-        field = model.model_fields.get(str(path[-1]))
-        if field is not None and field.description:
-            return field.description
-    return ""
+def _longest(origins: Mapping[KeyPath, str], key: KeyPath) -> str | None:
+    return next((origins[prefix] for prefix in _prefixes(key) if prefix in origins), None)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TechniqueBase(BaseModel):
     """What every technique shares: strict keys, frozen values, and a learning rate to start from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     def default_learning_rate(self) -> float:

@@ -185,7 +185,13 @@ def order(rng: random.Random) -> Chat:
         )
     )
     when = rng.choice(
-        (f"At {hour}.", f"{hour} would be good.", f"Around {hour}, please.", f"I can be there at {hour}.", f"Make it {hour}.")
+        (
+            f"At {hour}.",
+            f"{hour} would be good.",
+            f"Around {hour}, please.",
+            f"I can come at {hour}.",
+            f"Make it {hour}.",
+        )
     )
     what = thing[0].upper() + thing[1:]
     return [
@@ -226,7 +232,10 @@ def not_sold(rng: random.Random) -> Chat:
 def service(rng: random.Random) -> Chat:
     questions, answer = rng.choice(
         (
-            (("do you take cards?", "can I pay with my phone?", "is it cash only?"), "You can pay by card, phone or cash."),
+            (
+                ("do you take cards?", "can I pay with my phone?", "is it cash only?"),
+                "You can pay by card, phone or cash.",
+            ),
             (
                 ("do you deliver?", "could somebody bring the bread to my house?", "is there a delivery service?"),
                 "We don't deliver, but we keep your order until closing time.",
@@ -244,7 +253,7 @@ def service(rng: random.Random) -> Chat:
                 "We slice any loaf for free. Just ask at the counter.",
             ),
             (
-                ("what happens to bread you don't sell?", "do you throw old rolls away?", "is there a discount late in the day?"),
+                ("what happens to bread you don't sell?", "do you throw rolls away?", "is there a late discount?"),
                 "In the last hour everything is half price.",
             ),
             (

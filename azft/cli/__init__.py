@@ -1,1 +1,1 @@
-"""The command line: a file a command, each parses, calls one function of `azft.api`, and renders. No logic of its own."""
+"""The command line: a file a command. Each parses, calls one function of `azft.api`, and renders; no logic here."""

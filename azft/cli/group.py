@@ -54,11 +54,11 @@ class ReaderGoneError(Exception):
 class LazyGroup(click.Group):
     """A group whose commands are the rows of `COMMANDS`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command's file; None for a name that isn't in the table."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command '{name}'. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of commands by section, from the table alone."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):

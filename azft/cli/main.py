@@ -74,7 +74,7 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         click.echo("\nInterrupted.", err=True)
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a person never sees a traceback unasked
+    except Exception as error:  # a person never sees a traceback unasked
         from azft.cli.errors import show_traceback, show_unexpected
 
         if debug:

@@ -43,7 +43,7 @@ class Output:
         return self.format == "table"
 
     def show(self, data: Any, view: Callable[[], RenderableType] | None = None) -> None:
-        """Write `data` (JSON values) to standard output; `view` makes the table form of data that no query has changed."""
+        """Write `data` (JSON values) to standard output; `view` makes the table form of data that no query changed."""
         if self.query is not None:
             data, view = _search(self.query, data), None
         if self.format == "none":
@@ -61,12 +61,9 @@ class Output:
 
     def stream(self, event: dict[str, Any]) -> None:
         """Write one event as a line of JSON, at once."""
-        if self.query is not None:
-            event = _search(self.query, event)
-            if event is None:
-                return
-        if self.format != "none":
-            _print(_json(event, indent=None))
+        shown = event if self.query is None else _search(self.query, event)
+        if shown is not None and self.format != "none":
+            _print(_json(shown, indent=None))
             sys.stdout.flush()
 
 
@@ -78,7 +75,8 @@ def write(renderable: RenderableType, *, stderr: bool = False) -> None:
         return
     with screen.capture() as capture:
         screen.print(renderable, soft_wrap=True)
-    _print("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")), sys.stderr if stderr else sys.stdout)
+    lines = capture.get().rstrip("\n").split("\n")
+    _print("\n".join(line.rstrip() for line in lines), sys.stderr if stderr else sys.stdout)
 
 
 def note(text: str) -> None:
@@ -151,5 +149,6 @@ def _values(row: Any) -> list[Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else _json(value, indent=None)
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") if isinstance(value, str) else text
+    if not isinstance(value, str):
+        return _json(value, indent=None)
+    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
