@@ -45,6 +45,7 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self.variables = dict(variables)
+        self.now = now
         self.tool_source = tool_source
         """The template for conversations with tools, where the model has a second one for them."""
         environment = _environment(now)

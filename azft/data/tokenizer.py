@@ -32,7 +32,7 @@ class ChatTokenizer:
     backend: Tokenizer
     template: ChatTemplate
     special_ids: Mapping[str, int]
-    """Text and id of every special token: text that is never data."""
+    """Text and id of every special token, and of every added one at which servers stop: text that is never data."""
     stop_ids: frozenset[int]
     """Ids at which servers stop generating: the tokenizer's eos and what generation_config.json and config.json add."""
     vocab_size: int
@@ -75,6 +75,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
     template = ChatTemplate(source, variables, tool_source=tool_source, now=now)
     added = backend.get_added_tokens_decoder()
     eos = backend.token_to_id(variables["eos_token"]) if "eos_token" in variables else None
+    stop_ids = _stop_ids(folder) | ({eos} if eos is not None else frozenset())
     identity = {
         "added": {str(number): token.content for number, token in added.items()},
         "template": [source, tool_source],
@@ -85,8 +86,10 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
         folder=folder,
         backend=backend,
         template=template,
-        special_ids={token.content: number for number, token in sorted(added.items()) if token.special},
-        stop_ids=_stop_ids(folder) | ({eos} if eos is not None else frozenset()),
+        special_ids={
+            token.content: number for number, token in sorted(added.items()) if token.special or number in stop_ids
+        },
+        stop_ids=stop_ids,
         vocab_size=max(backend.get_vocab_size(with_added_tokens=True), *(number + 1 for number in added), 0),
         fingerprint=sha256_bytes(canonical_json(identity)),
     )

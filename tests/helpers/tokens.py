@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import orjson
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TEMPLATES = Path(__file__).parent.parent / "assets" / "templates"
 
@@ -37,8 +37,14 @@ class Family:
     """Markers that swallow the white space after them, as Phi-3's do."""
     added: tuple[str, ...] = field(default=())
     """Added tokens that are not special: data may contain them."""
+    splits: str | None = None
+    """How text is cut before BPE; GPT-2's way when None."""
 
 
+_GPT4_SPLITS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _PHI = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|/tool|>")
 _CHATML = Family(("<|endoftext|>", "<|im_start|>", "<|im_end|>"), eos="<|im_end|>", stop="<|im_end|>")
 _LLAMA = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -48,9 +54,11 @@ FAMILIES: dict[str, Family] = {
     "phi-3": Family(
         _PHI, eos="<|endoftext|>", stop="<|end|>", rstrip=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
     ),
-    "phi-4-mini": Family(_PHI, eos="<|endoftext|>", stop="<|end|>"),
-    "llama-3": Family(_LLAMA, bos="<|begin_of_text|>", eos="<|eot_id|>", stop="<|eot_id|>"),
-    "qwen-2.5": Family(_CHATML.special, eos="<|im_end|>", stop="<|im_end|>", added=("<tool_call>", "</tool_call>")),
+    "phi-4-mini": Family(_PHI, eos="<|endoftext|>", stop="<|end|>", splits=_GPT4_SPLITS),
+    "llama-3": Family(_LLAMA, bos="<|begin_of_text|>", eos="<|eot_id|>", stop="<|eot_id|>", splits=_GPT4_SPLITS),
+    "qwen-2.5": Family(
+        _CHATML.special, eos="<|im_end|>", stop="<|im_end|>", added=("<tool_call>", "</tool_call>"), splits=_GPT4_SPLITS
+    ),
     "chatml": _CHATML,
     "mistral-v1": Family(("<s>", "</s>"), eos="</s>", stop="</s>", bos="<s>"),
     "mistral-system-last": _INST,
@@ -70,6 +78,10 @@ def _trained(family: str, vocab_size: int, corpus: tuple[str, ...]) -> str:
     kind = FAMILIES[family]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if kind.splits:
+        cut = pre_tokenizers.Split(Regex(kind.splits), "isolated")
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

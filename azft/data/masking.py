@@ -1,0 +1,289 @@
+"""From a row of chat to token ids and their loss mask: each assistant turn with its stop token, and nothing else.
+
+Where a turn lies is never guessed. The conversation is rendered as it is and with a marker in place of each answer; the
+first must equal the second with the answers put back, else the row is refused with the reason. Turns that hold more
+than text (tool calls) are found by rendering the conversation up to them, which must be a prefix of the whole.
+
+Not covered: packing, lengths, and what makes a row good (`azft.data.check`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from azft.data.chat_template import ChatTemplateError, Message
+from azft.data.template_probe import MARKER, RefusalError, marker, probe_template, settle
+from azft.data.tokenizer import ChatTokenizer
+
+_PLAIN_KEYS = {"role", "content", "name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An assistant turn in the loss: characters [start, end) of the rendered text, its stop token the last of them."""
+
+    start: int
+    stop: int
+    """Where the stop token begins."""
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedText:
+    """A conversation as text, and its turns that are in the loss."""
+
+    text: str
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as tokens."""
+
+    text: str
+    turns: tuple[Turn, ...]
+    token_ids: list[int]
+    loss_spans: tuple[tuple[int, int], ...]
+    """[first, last + 1) token of each turn in the loss."""
+    straddling: int
+    """Tokens that hold both template text and the beginning of a turn; they are outside the loss."""
+
+    @property
+    def loss_mask(self) -> NDArray[np.bool_]:
+        """True where a token is in the loss; (tokens,)."""
+        mask = np.zeros(len(self.token_ids), dtype=np.bool_)
+        for first, end in self.loss_spans:
+            mask[first:end] = True
+        return mask
+
+
+class ChatRenderer:
+    """Renders rows of the chat task with one model's tokenizer and template.
+
+    Rows are mappings with the task's own columns: `messages`, and `tools` where there are any. Raises `RefusalError` when
+    the template can't be masked safely.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.probe = probe_template(tokenizer)
+
+    def render(self, row: Message) -> Rendered:
+        """One row as tokens. Raises `RefusalError` for a row whose mask can't be told for certain."""
+        rendered = self.text(row)
+        return self._tokens(rendered, self.tokenizer.backend.encode(rendered.text, add_special_tokens=False))
+
+    def render_batch(self, rows: Sequence[Message]) -> list[Rendered | RefusalError]:
+        """Rows as tokens, or the refusal in a row's place.
+
+        They are encoded together, on all cores unless TOKENIZERS_PARALLELISM is off.
+        """
+        results: list[Any] = [self._text_or_refusal(row) for row in rows]
+        good = [index for index, result in enumerate(results) if isinstance(result, RenderedText)]
+        texts = [results[index].text for index in good]
+        encodings = self.tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+        for index, encoding in zip(good, encodings, strict=True):
+            try:
+                results[index] = self._tokens(results[index], encoding)
+            except RefusalError as refusal:
+                results[index] = refusal
+        return results
+
+    def count_tokens(self, rows: Sequence[Message]) -> list[int]:
+        """Tokens of each row; 0 for one that the template or tokenizer refuses, which `render` explains."""
+        counts = [0] * len(rows)
+        texts: dict[int, str] = {}
+        for index, row in enumerate(rows):
+            try:
+                messages, tools = conversation(row)
+                text = self.tokenizer.template.render(messages, tools=tools)
+            except (ChatTemplateError, RefusalError):
+                continue
+            if _is_unicode(text):
+                texts[index] = text
+        encodings = self.tokenizer.backend.encode_batch_fast(list(texts.values()), add_special_tokens=False)
+        for index, encoding in zip(texts, encodings, strict=True):
+            counts[index] = len(encoding)
+        return counts
+
+    def text(self, row: Message) -> RenderedText:
+        """One row as text, with the turns that are in the loss. Raises `RefusalError`."""
+        messages, tools = conversation(row)
+        weights = [message.get("weight", 1) for message in row["messages"]]
+        learned = [i for i, message in enumerate(messages) if message["role"] == "assistant" and weights[i] != 0]
+        for index, message in enumerate(messages):
+            self._refuse_control_tokens(message, f"Message {index + 1} ({message.get('role')})")
+        self._refuse_control_tokens(tools, "The list of tools")
+        try:
+            text = self.tokenizer.template.render(messages, tools=tools)
+            if not _is_unicode(text):
+                raise RefusalError("data-not-unicode", "The row holds half a surrogate pair, which is no text.")
+            turns = self._turns(messages, learned, tools, text)
+        except ChatTemplateError as error:
+            raise RefusalError("template-refuses-conversation", error.message) from None
+        _refuse_dropped_messages(messages, text)
+        return RenderedText(text, tuple(turns[index] for index in learned))
+
+    def _text_or_refusal(self, row: Message) -> RenderedText | RefusalError:
+        try:
+            return self.text(row)
+        except RefusalError as refusal:
+            return refusal
+
+    def _refuse_control_tokens(self, value: Any, where: str) -> None:
+        for text in _strings(value):
+            if found := self.probe.control_tokens.search(text):
+                raise RefusalError(
+                    "data-special-token",
+                    f"{where} contains {found.group()}, which the model's tokenizer reads as a marker and not as text.",
+                    fix="Take it out of the data, or write it differently (a space inside is enough).",
+                )
+
+    def _turns(self, messages: list[Message], learned: list[int], tools: Any, text: str) -> dict[int, Turn]:
+        """The turns of the messages whose indices are in `learned`."""
+        plain = [index for index in learned if _is_plain(messages, index)]
+        turns = self._plain_turns(messages, plain, tools, text) if plain else {}
+        for index in learned:
+            if index not in turns:
+                turns[index] = self._turn_after_prefix(messages, index, tools, text)
+        return turns
+
+    def _plain_turns(self, messages: list[Message], plain: list[int], tools: Any, text: str) -> dict[int, Turn]:
+        """Turns of nothing but text that follow a user's, all at once."""
+        probe = self.probe
+        masked = list(messages)
+        for index in plain:
+            masked[index] = {**masked[index], "content": marker(index)}
+        parts = MARKER.split(self.tokenizer.template.render(masked, tools=tools))
+        if [int(number) for number in parts[1::2]] != plain:
+            raise _altered("drops, repeats or reorders answers of this conversation")
+        written: list[str] = []
+        position = 0
+        turns = {}
+        before = parts[0]
+        for index, following in zip(plain, parts[2::2], strict=True):
+            before, content, after = settle(before, messages[index]["content"], following)
+            if not before.endswith(probe.opening):
+                raise _altered(f"opens message {index + 1} (assistant) otherwise than the generation prompt")
+            if not after.startswith(probe.closing):
+                raise RefusalError(
+                    "template-no-stop", f"Message {index + 1} (assistant) is not followed by {probe.stop}."
+                )
+            position += len(before)
+            start, stop = position - len(probe.lead_in), position + len(content) + len(probe.closing) - len(probe.stop)
+            turns[index] = Turn(start, stop, stop + len(probe.stop))
+            written += before, content
+            position += len(content)
+            before = after
+        written.append(before)
+        if "".join(written) != text:
+            raise _altered("changes what was said in this conversation (past thinking left out, perhaps)")
+        return turns
+
+    def _turn_after_prefix(self, messages: list[Message], index: int, tools: Any, text: str) -> Turn:
+        """Any other turn: what follows the prompt for it, up to the stop token, if all renderings agree on that."""
+        template, stop_token = self.tokenizer.template, self.probe.stop
+        prompt = template.render(messages[:index], tools=tools, add_generation_prompt=True) if index else ""
+        stop = text.find(stop_token, len(prompt))
+        end = stop + len(stop_token)
+        so_far = template.render(messages[: index + 1], tools=tools)
+        if not index or not text.startswith(prompt) or stop < 0 or not so_far.startswith(text[:end]):
+            raise _altered(f"writes message {index + 1} (assistant) otherwise than it would be generated")
+        return Turn(len(prompt), stop, end)
+
+    def _tokens(self, rendered: RenderedText, encoding: Any) -> Rendered:
+        """Map character positions to tokens: a token is in the loss if it lies inside a turn, or is its stop token."""
+        ids, offsets = encoding.ids, encoding.offsets
+        spans, straddling = [], 0
+        for turn in rendered.turns:
+            first = bisect_left(offsets, (turn.start, -1))
+            # Some tokenizers let a marker swallow the white space around it, so the stop token is known by its id: its
+            # offsets may reach over the end of the turn (Phi-3) or begin before it.
+            last = bisect_right(offsets, (turn.stop, len(rendered.text))) - 1
+            if ids[last] != self.probe.stop_id or offsets[last][1] < turn.end:
+                raise RefusalError(
+                    "template-no-stop",
+                    f"{self.probe.stop} after an answer is not read as one token by the tokenizer.",
+                )
+            if 0 < first <= last and offsets[first - 1][1] > turn.start:
+                straddling += 1
+            spans.append((min(first, last), last + 1))
+        return Rendered(rendered.text, rendered.turns, ids, tuple(spans), straddling)
+
+
+def conversation(row: Message) -> tuple[list[Message], list[Any] | None]:
+    """Messages and tools as templates expect them: without `weight`, and with tool arguments parsed.
+
+    OpenAI's format has a call's arguments as JSON text; templates write them with `tojson`, as servers do.
+    """
+    messages: list[Message] = []
+    for message in row["messages"]:
+        turn = {key: value for key, value in message.items() if key != "weight" and value is not None}
+        if "tool_calls" in turn:
+            turn["tool_calls"] = [_parsed_call(call) for call in turn["tool_calls"]]
+        messages.append(turn)
+    return messages, row.get("tools") or None
+
+
+def _parsed_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = orjson.loads(function["arguments"])
+    except orjson.JSONDecodeError:
+        raise RefusalError("data-tool-arguments", f"The arguments of {function.get('name')} are not JSON.") from None
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _is_plain(messages: list[Message], index: int) -> bool:
+    message = messages[index]
+    follows_user = index > 0 and messages[index - 1]["role"] == "user"
+    return follows_user and message.keys() <= _PLAIN_KEYS and isinstance(message.get("content"), str)
+
+
+def _altered(what: str) -> RefusalError:
+    return RefusalError(
+        "template-changes-content",
+        f"The chat template {what}: the model would be trained on something else than it is asked for when served.",
+        fix="Give all answers but the last `weight: 0`, or use another chat template.",
+    )
+
+
+def _refuse_dropped_messages(messages: list[Message], text: str) -> None:
+    for index, message in enumerate(messages):
+        content = message.get("content")
+        if message["role"] in {"system", "user"} and isinstance(content, str) and content.strip() not in text:
+            raise RefusalError(
+                "template-drops-message",
+                f"The chat template leaves out message {index + 1} ({message['role']}): the model would never see it.",
+                fix="Take the message out of the data, or use another chat template.",
+            )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in nested data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
