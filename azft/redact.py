@@ -44,6 +44,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+def _is_path(value: str) -> bool:
+    """Whether a value names a file: GOOGLE_KEY=/etc/key.json is no secret, and logs speak of paths."""
+    return value.startswith(("/", "~", "."))
+
+
 class Redactor:
     """Redacts text; made once from an environment, because looking through it for every line would cost."""
 
@@ -52,7 +57,7 @@ class Redactor:
         values = {
             value
             for name, value in environment.items()
-            if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET and not os.path.exists(value)
+            if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET and not _is_path(value)
         }
         # Longest first, so that a secret that contains another goes whole.
         self._known = sorted(values, key=len, reverse=True)

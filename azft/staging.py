@@ -20,7 +20,8 @@ ARCHIVE = "azft.zip"
 """The name that nodes put on PYTHONPATH, relative to the code folder that is their working directory."""
 
 VOCABULARY = (
-    "__init__", "errors", "files", "findings", "parameters", "recipe", "recipe_file", "redact", "tasks", "techniques",
+    "__init__", "errors", "files", "findings", "parameters", "recipe", "recipe_errors", "recipe_file", "recipe_yaml",
+    "redact", "tasks", "techniques",
 )  # fmt: skip
 TRAVELLING_PACKAGES = ("data", "training")
 
@@ -50,6 +51,11 @@ def component_file(step: str) -> Path:
     return bundled("components") / step / "component.yaml"
 
 
+def environment_folder(step: str) -> Path:
+    """The build folder (Dockerfile, requirements.txt) of a step's environment."""
+    return bundled("environments") / ("prepare" if step == "prepare" else "train")
+
+
 def code_files() -> dict[str, bytes]:
     """Relative name and contents of every file that travels."""
     components = bundled("components")
@@ -58,7 +64,7 @@ def code_files() -> dict[str, bytes]:
 
 
 def package_zip() -> bytes:
-    """azft as the nodes get it. Stored, not deflated: compressors differ between machines, and the hash must not."""
+    """The package as nodes get it. Stored, not deflated: compressors differ between machines, the hash must not."""
     sources = [_PACKAGE / f"{name}.py" for name in VOCABULARY]
     for package in TRAVELLING_PACKAGES:
         sources += [p for p in (_PACKAGE / package).rglob("*") if p.is_file() and not _IGNORED.intersection(p.parts)]
@@ -76,7 +82,7 @@ def code_hash(files: dict[str, bytes] | None = None) -> str:
     """Hash of the code folder without writing it; equal to `sha256_tree` of the written one."""
     files = code_files() if files is None else files
     parts = []
-    for name in sorted(files, key=lambda name: Path(name)):
+    for name in sorted(files, key=Path):
         encoded = name.encode()
         parts.append(len(encoded).to_bytes(8, "big") + encoded + bytes.fromhex(sha256_bytes(files[name])))
     return sha256_bytes(b"".join(parts))

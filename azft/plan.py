@@ -1,0 +1,256 @@
+"""The plan: a recipe and a mode, resolved to exactly what will run. Immutable, JSON, and named by a hash.
+
+The hash covers what decides the result (recipe, contents of data and model, code, components) and nothing that doesn't
+(paths, times). Equal hashes mean the same job, which is how submitting twice starts one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+import azft
+from azft.catalog import ResolvedModel, resolve_model
+from azft.catalog.folder import cached_sha256, folder_identity
+from azft.errors import FindingsError, StalePlanError
+from azft.files import canonical_json, sha256_bytes, sha256_file, sha256_tree
+from azft.findings import Finding, Severity, by_severity, has_errors
+from azft.parameters import EvaluateParameters, FinetuneParameters, PackageParameters, Parameters, PrepareParameters
+from azft.recipe import Recipe
+from azft.recipe_file import RecipeFile
+from azft.staging import COMPONENTS, code_hash, component_file, environment_folder
+
+_PARAMETERS: dict[str, type[PrepareParameters | FinetuneParameters | EvaluateParameters | PackageParameters]] = {
+    "prepare": PrepareParameters,
+    "finetune": FinetuneParameters,
+    "evaluate": EvaluateParameters,
+    "package": PackageParameters,
+}
+_HASH_CHARACTERS = 8
+"""How much of the hash is in a run's name; the whole one is compared before a run is adopted."""
+
+CheckData = Callable[[RecipeFile], Iterable[Finding]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedInput(_Part):
+    """A data file that the job reads."""
+
+    role: Literal["train", "validation", "test"]
+    path: Path
+    bytes: int
+    sha256: str
+
+
+class PlannedStep(_Part):
+    """A step of the pipeline, what it is told, and the hashes of its component.yaml and of its environment's folder."""
+
+    name: str
+    parameters: dict[str, Any]
+    component_sha256: str
+    environment_sha256: str
+
+    def parameters_json(self) -> bytes:
+        """The parameters file's bytes."""
+        return _PARAMETERS[self.name].model_validate(self.parameters).to_json()
+
+
+class Plan(_Part):
+    """What will run. `submit` carries out exactly this."""
+
+    format: Literal[1] = 1
+    name: str
+    """The recipe's name."""
+    mode: str
+    hash: str
+    """Hex SHA-256 of all that decides the result."""
+    created: datetime
+    azft_version: str
+    recipe_path: Path
+    recipe_sha256: str
+    """Of the recipe file's bytes; tells a stale plan, and is no part of `hash`."""
+    recipe: dict[str, Any]
+    """The recipe with every default filled in."""
+    inputs: tuple[PlannedInput, ...]
+    model: ResolvedModel
+    code_hash: str
+    """Of the staged code folder."""
+    processes: int
+    """Ranks of the finetune step on each machine."""
+    steps: tuple[PlannedStep, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def run_name(self) -> str:
+        """The job's name, the same wherever and whenever the same plan is made."""
+        return f"{self.name}-{self.hash[:_HASH_CHARACTERS]}"
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a finding stands in the way of submitting."""
+        return has_errors(self.findings)
+
+    def input_path(self, role: str) -> Path | None:
+        """The data file of a role, None when the recipe gives none."""
+        return next((entry.path for entry in self.inputs if entry.role == role), None)
+
+    def to_json(self) -> bytes:
+        """The plan as canonical JSON; `Plan.from_json` reads it back."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read a plan. Raises pydantic's `ValidationError` (a ValueError) for what is no plan of this version."""
+        return cls.model_validate_json(data)
+
+    def computed_hash(self) -> str:
+        """The hash that the contents have; differs from `hash` in a plan that was edited."""
+        recipe = {**self.recipe, "modes": {self.mode: self.recipe["modes"].get(self.mode, {})}}
+        recipe["data"] = {
+            key: value for key, value in recipe["data"].items() if key not in {"train", "validation", "test"}
+        }
+        return sha256_bytes(
+            canonical_json(
+                {
+                    "format": self.format,
+                    "mode": self.mode,
+                    "recipe": recipe,
+                    # Not the path, but its suffix: that decides how the bytes are read.
+                    "inputs": {entry.role: [entry.path.suffix, entry.sha256] for entry in self.inputs},
+                    "model": self.model.identity,
+                    "code": self.code_hash,
+                    "processes": self.processes,
+                    "steps": [step.model_dump(mode="json") for step in self.steps],
+                }
+            )
+        )
+
+
+def make_plan(
+    recipe_file: RecipeFile,
+    mode: str,
+    *,
+    processes: int = 1,
+    findings: Iterable[Finding] = (),
+    check_data: CheckData | None = None,
+) -> Plan:
+    """Resolve a recipe for a mode: check the data, find the model, hash all that decides the result.
+
+    `findings` are the mode's own. Errors among findings don't raise here; a model that can't be resolved does
+    (`FindingsError`, with the data's findings attached), because there is nothing to plan with.
+    """
+    recipe = recipe_file.recipe
+    seen = [*findings, *(check_data or _check_data)(recipe_file)]
+    try:
+        model = resolve_model(recipe_file)
+    except FindingsError as error:
+        error.findings = (*error.findings, *by_severity(seen))
+        raise
+    draft = Plan(
+        name=recipe.name,
+        mode=mode,
+        hash="",
+        created=datetime.now(UTC),
+        azft_version=azft.__version__,
+        recipe_path=recipe_file.path,
+        recipe_sha256=sha256_file(recipe_file.path),
+        recipe=recipe.to_dict(),
+        inputs=_inputs(recipe_file),
+        model=model,
+        code_hash=code_hash(),
+        processes=processes,
+        steps=tuple(_step(name, recipe) for name in COMPONENTS),
+        findings=tuple(by_severity([*seen, *model.findings])),
+    )
+    return draft.model_copy(update={"hash": draft.computed_hash()})
+
+
+def changes_since(plan: Plan) -> list[str]:
+    """What is no longer as it was when the plan was made, in words; empty when the plan can be carried out."""
+    changes = []
+    if plan.hash != plan.computed_hash():
+        changes.append("the plan itself was edited")
+    for entry in plan.inputs:
+        if not entry.path.is_file():
+            changes.append(f"{entry.role} data {entry.path} is gone")
+        elif cached_sha256(entry.path) != entry.sha256:
+            changes.append(f"{entry.role} data {entry.path} has other contents")
+    if plan.model.path is not None:
+        if not plan.model.path.is_dir():
+            changes.append(f"the model folder {plan.model.path} is gone")
+        elif folder_identity(plan.model.path) != plan.model.identity:
+            changes.append(f"the model in {plan.model.path} has other contents")
+    if plan.code_hash != code_hash() or plan.steps != tuple(_step(s.name, None, s.parameters) for s in plan.steps):
+        versions = "" if plan.azft_version == azft.__version__ else f" ({plan.azft_version} to {azft.__version__})"
+        changes.append(f"azft's code changed{versions}")
+    return changes
+
+
+def recipe_changed(plan: Plan) -> bool:
+    """Whether the recipe file is no longer the one that the plan was made from (or is gone)."""
+    return not plan.recipe_path.is_file() or sha256_file(plan.recipe_path) != plan.recipe_sha256
+
+
+def require_fresh(plan: Plan, *, recipe: bool = True) -> None:
+    """Raise `StalePlanError` naming what changed; with `recipe` False, the recipe file aside (a run keeps its own)."""
+    changes = changes_since(plan)
+    if recipe and recipe_changed(plan):
+        changes.insert(0, f"the recipe {plan.recipe_path} changed")
+    if changes:
+        raise StalePlanError(
+            f"The plan {plan.run_name} is stale: {'; '.join(changes)}.",
+            fix=f"Make a new one: azft plan {plan.recipe_path} --mode {plan.mode}",
+        )
+
+
+def require_no_errors(plan: Plan) -> None:
+    """Raise `FindingsError` when the plan has findings that stop a submission."""
+    errors = [finding for finding in plan.findings if finding.severity is Severity.ERROR]
+    if errors:
+        count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
+        raise FindingsError(f"The plan {plan.run_name} has {count}; nothing was started.", plan.findings)
+
+
+def _check_data(recipe_file: RecipeFile) -> Iterable[Finding]:
+    from azft.data.check import check_data
+
+    findings: tuple[Finding, ...] = check_data(recipe_file).findings
+    return findings
+
+
+def _inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:
+    data = recipe_file.recipe.data
+    roles: tuple[tuple[Literal["train", "validation", "test"], Path | None], ...] = (
+        ("train", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
+    )
+    planned = []
+    for role, given in roles:
+        if given is not None:
+            path = recipe_file.resolve(given)
+            if path.is_file():  # the data check has already said so when it isn't
+                planned.append(
+                    PlannedInput(role=role, path=path, bytes=path.stat().st_size, sha256=cached_sha256(path))
+                )
+    return tuple(planned)
+
+
+def _step(name: str, recipe: Recipe | None, parameters: dict[str, Any] | None = None) -> PlannedStep:
+    component = component_file(name)
+    if recipe is not None:
+        made: Parameters = _PARAMETERS[name].of(recipe)
+        parameters = made.model_dump(mode="json")
+    return PlannedStep(
+        name=name,
+        parameters=parameters or {},
+        component_sha256=sha256_file(component),
+        environment_sha256=sha256_tree(environment_folder(name)),
+    )

@@ -1,0 +1,233 @@
+"""One run on disk.
+
+    recipe.json       the recipe with every default filled in
+    plan.json         the plan that it carries out
+    state.json        {"state", "time", "step", "message", "fix", "attempt", "pid"}; replaced whole
+    events.jsonl      one line an event: {"time", "event", "step", ...}
+    environment.json  versions, machine, commit
+    logs/<step>.txt   what each step printed
+    outputs/<name>/   what came out; outputs/metrics/metrics.jsonl has the training's metrics
+    cancel.json       somebody asked for the run's end
+    lock              held by the process that carries the run out
+
+A state says what was last known. Only the lock tells a running process from one that died: `Run.state` looks at both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock, Timeout
+
+from azft.errors import AzftError
+from azft.files import append_line, read_lines, write_json
+from azft.redact import redact
+
+_LOCK_PATIENCE = 0.3
+"""Seconds that taking a lock waits: whoever only looks at it holds it for microseconds."""
+
+
+class RunState(StrEnum):
+    """What a run is doing; Azure ML's words where it has one."""
+
+    QUEUED = "Queued"
+    PREPARING = "Preparing"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+    INTERRUPTED = "Interrupted"
+    """The process that carried it out is gone, or was stopped: `azft resume` goes on."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a process should be at work."""
+        return self in {RunState.QUEUED, RunState.PREPARING, RunState.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A run's state and what is known about it. `time` is when the state was entered (UTC, ISO 8601)."""
+
+    state: RunState
+    time: str
+    step: str | None = None
+    message: str = ""
+    fix: str = ""
+    attempt: int = 0
+    pid: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form of state.json."""
+        return {name: getattr(self, name) for name in Status.__slots__}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and what can be asked of it. Equal folders are equal runs; nothing is kept in memory."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name: the recipe's name and the start of the plan's hash."""
+        return self.folder.name
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan, as JSON."""
+        return self._read("plan.json")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as resolved."""
+        return self._read("recipe.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and commit of the last attempt; empty before the first."""
+        return self._read("environment.json") if (self.folder / "environment.json").is_file() else {}
+
+    @property
+    def state(self) -> RunState:
+        """The state, with a process that died taken into account."""
+        return self.status().state
+
+    def status(self) -> Status:
+        """State and details. An active state that no process stands behind is `Interrupted`."""
+        status = self.recorded_status()
+        if status.state in {RunState.PREPARING, RunState.RUNNING} and not self.is_held():
+            # It may have ended between the two looks.
+            status = self.recorded_status()
+            if status.state in {RunState.PREPARING, RunState.RUNNING}:
+                fix = f"Go on with: azft resume {self.name}"
+                return Status(
+                    RunState.INTERRUPTED, status.time, status.step, "Its process is gone.", fix, status.attempt
+                )
+        return status
+
+    def recorded_status(self) -> Status:
+        """What state.json says, whether or not a process stands behind it."""
+        data = self._read("state.json")
+        return Status(**{**data, "state": RunState(data["state"])})
+
+    def set_state(
+        self, state: RunState, *, step: str | None = None, message: str = "", fix: str = "", attempt: int = 0
+    ) -> None:
+        """Replace state.json. Only the lock's holder may."""
+        status = Status(
+            state, now(), step, redact(message), redact(fix), attempt, os.getpid() if state.active else None
+        )
+        write_json(self.folder / "state.json", status.to_dict())
+
+    def add_event(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Append an event with its time to events.jsonl, and return it as written."""
+        stamped = {"time": now(), **event}
+        append_line(self.folder / "events.jsonl", orjson.loads(redact(orjson.dumps(stamped).decode())))
+        return stamped
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Events from a byte offset on, and the offset to ask from next."""
+        return read_lines(self.folder / "events.jsonl", offset)
+
+    def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Lines of metrics from a byte offset on, and the offset to ask from next."""
+        return read_lines(self.folder / "outputs" / "metrics" / "metrics.jsonl", offset)
+
+    def log_steps(self) -> list[str]:
+        """The steps that have a log, oldest first."""
+        logs = sorted((self.folder / "logs").glob("*.txt"), key=lambda path: (path.stat().st_ctime_ns, path.name))
+        return [path.stem for path in logs]
+
+    def log(self, step: str, offset: int = 0) -> tuple[list[str], int]:
+        """Whole lines of a step's log from a byte offset on, and the offset to ask from next."""
+        try:
+            with (self.folder / "logs" / f"{step}.txt").open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        end = data.rfind(b"\n") + 1
+        return data[:end].decode("utf-8", "replace").splitlines(), offset + end
+
+    def outputs(self) -> dict[str, Path]:
+        """Name and place of everything that came out so far."""
+        folder = self.folder / "outputs"
+        return {path.name: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+    def cancel(self) -> None:
+        """Ask the process that carries the run out to end it. Returns at once; an ended run stays as it is."""
+        if self.state.active:
+            write_json(self.folder / "cancel.json", {"time": now(), "pid": os.getpid()})
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the run's end."""
+        return (self.folder / "cancel.json").exists()
+
+    def forget_cancel(self) -> None:
+        """Clear a request; a run that is resumed starts without it."""
+        (self.folder / "cancel.json").unlink(missing_ok=True)
+
+    def is_held(self) -> bool:
+        """Whether a process carries this run out right now."""
+        try:
+            with FileLock(self.folder / "lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        """Try to become the process that carries the run out; yields whether it worked. The process's end frees it."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=_LOCK_PATIENCE, poll_interval=0.01)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def wait(self, on_event: Callable[[dict[str, Any]], None] | None = None, *, timeout: float | None = None) -> Status:
+        """Follow the run to its end, passing on events, metrics and log lines as they come; returns how it ended.
+
+        `timeout` is in seconds; when it is over the status is returned as it is. Nothing is ever stopped by this.
+        """
+        from azft.runs.watching import Watcher
+
+        watcher = Watcher(self)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            status = self.status()
+            for event in watcher.news():
+                if on_event is not None:
+                    on_event(event)
+            if not status.state.active or (deadline is not None and time.monotonic() >= deadline):
+                return status
+            time.sleep(0.1)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            data = orjson.loads((self.folder / name).read_bytes())
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise AzftError(
+                f"{self.folder / name} can't be read: {error}.", fix="The run's folder is damaged."
+            ) from None
+        assert isinstance(data, dict)
+        return data
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
