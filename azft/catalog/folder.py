@@ -22,6 +22,8 @@ _LARGE = 8 << 20
 """Bytes from which on a file's hash is remembered, by size and mtime, instead of computed each time."""
 _LOADED = {".json", ".safetensors", ".jinja", ".model", ".txt", ".py"}
 """Suffixes of the files that loading a model reads; nothing else decides what the model is."""
+MANIFEST = ".azft-manifest.json"
+"""Written beside a model that azft converted: where it came from, and each file's SHA-256."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -131,7 +133,7 @@ def _shard_problem(file: Path) -> Problem | None:
 
 def folder_identity(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of the files that loading reads: where the folder lies doesn't matter."""
-    loaded = sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file())
+    loaded = sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST)
     return sha256_bytes(canonical_json({file.name: cached_sha256(file) for file in loaded}))
 
 

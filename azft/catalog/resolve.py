@@ -21,7 +21,7 @@ from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
 from azft.training.stand_in import ARCHITECTURES, StandInSpec, make
 
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _DEFAULT_ARCHITECTURE = "LlamaForCausalLM"
 _DEFAULT_FAMILY = "chatml"
 
@@ -149,7 +149,7 @@ def _understand(recipe_file: RecipeFile) -> _Request:
         written_as_path = name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_absolute()
         if written_as_path or (path / "config.json").is_file() or (row is None and path.is_dir()):
             folder = path
-    hub_id = row.hub_id if row else (name if _HUB_ID.match(name) else None)
+    hub_id = row.hub_id if row else (name if HUB_ID.match(name) else None)
     request = _Request(recipe_file, name, folder, row, hub_id, azureml_name)
     if folder is None and row is None and hub_id is None and azureml_name is None:
         near = closest(name)
