@@ -9,50 +9,88 @@ The public API is loaded on first use, so that `import azft` stays light:
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from azft.api import check, plan, preview, runs, submit
+    from azft.api import (
+        cancel,
+        check,
+        doctor,
+        get_model,
+        get_run,
+        init,
+        load_plan,
+        open_chat,
+        plan,
+        preview,
+        resume,
+        runs,
+        submit,
+        summarize,
+    )
     from azft.errors import AzftError
     from azft.findings import Finding, Severity
     from azft.recipe import Recipe
-    from azft.recipe_file import load_recipe
+    from azft.recipe_file import RecipeFile, load_recipe
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "check": "azft.api",
-    "plan": "azft.api",
-    "preview": "azft.api",
-    "runs": "azft.api",
-    "submit": "azft.api",
-    "AzftError": "azft.errors",
-    "Finding": "azft.findings",
-    "Severity": "azft.findings",
-    "Recipe": "azft.recipe",
-    "load_recipe": "azft.recipe_file",
-}
 __all__ = [
     "AzftError",
     "Finding",
     "Recipe",
+    "RecipeFile",
     "Severity",
     "__version__",
+    "cancel",
     "check",
+    "doctor",
+    "get_model",
+    "get_run",
+    "init",
+    "load_plan",
     "load_recipe",
+    "open_chat",
     "plan",
     "preview",
+    "resume",
     "runs",
     "submit",
+    "summarize",
 ]
 
+_HOMES = {
+    "AzftError": "azft.errors",
+    "Finding": "azft.findings",
+    "Recipe": "azft.recipe",
+    "RecipeFile": "azft.recipe_file",
+    "Severity": "azft.findings",
+    "load_recipe": "azft.recipe_file",
+}
+"""Where a public name lives when it isn't `azft.api`."""
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'azft' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+
+class _Package(ModuleType):
+    """This package, where `azft.plan` and `azft.runs` are functions although modules of those names exist.
+
+    Python puts an imported submodule into its package under its name; here a public name keeps meaning the API.
+    `from azft.plan import Plan` works as ever.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in __all__):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'azft' has no attribute {name!r}")
+        return getattr(import_module(_HOMES.get(name, "azft.api")), name)
+
+    def __dir__(self) -> list[str]:
+        return __all__
 
 
-def __dir__() -> list[str]:
-    return __all__
+sys.modules[__name__].__class__ = _Package

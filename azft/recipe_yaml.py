@@ -56,7 +56,7 @@ for _tag, _pattern, _first in (
         "-+0123456789.",
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))  # type: ignore[no-untyped-call]
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def _construct_int(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -101,7 +101,7 @@ def parse(text: str, transform: Transform | None = None) -> Document:
         document.problems.append(Problem("not-yaml", f"Not valid YAML: {first}."))
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     return document
 
 
@@ -151,7 +151,7 @@ class _Builder:
             if node.style is None:
                 tag = self.loader.resolve(yaml.ScalarNode, changed, (True, False))  # type: ignore[no-untyped-call]
             node = yaml.ScalarNode(tag, changed, node.start_mark, node.end_mark, style=node.style)
-        value = self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        value = self.loader.construct_object(node)
         if isinstance(value, str):
             return _encodable(value, node)
         if value is None or isinstance(value, (bool, int, float)):

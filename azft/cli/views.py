@@ -156,3 +156,9 @@ def _flat(value: Any) -> Any:
 
         return json.dumps(value, ensure_ascii=not symbols(sys.stdout))
     return value
+
+
+def closing(found: Iterable[Finding]) -> list[RenderableType]:
+    """Findings and an empty line behind them; nothing when there are none."""
+    listed = list(found)
+    return [findings(listed), Text("")] if listed else []

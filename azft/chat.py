@@ -1,0 +1,49 @@
+"""Talking to a model that a run made. Loads torch only when a model is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azft.errors import MissingDependencyError, NotFoundError
+from azft.runs import Run
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A loaded model; `folder` is where it came from."""
+
+    folder: Path
+    model: Any
+    note: str = ""
+    """What the user should know about it, such as that it is a stand-in."""
+
+    def reply(
+        self, messages: Sequence[Message], *, max_new_tokens: int = 256, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token."""
+        yield from self.model.reply(list(messages), max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def open_chat(what: Run | Path) -> Chat:
+    """Load a run's packaged model, or a model folder. Raises `NotFoundError` when there is none."""
+    if isinstance(what, Run):
+        folder = what.outputs().get("packaged")
+        if folder is None or not (folder / "config.json").is_file() and not (folder / "adapter").is_dir():
+            fix = f"See how far it is: azft status {what.name}"
+            raise NotFoundError(f"Run {what.name} has no model yet ({what.state}).", fix=fix)
+        stand_in = what.plan["model"]["kind"] == "stand-in"
+    else:
+        folder, stand_in = what, False
+        if not folder.is_dir():
+            raise NotFoundError(f"There is no model folder {folder}.", fix="See the runs: azft runs")
+    try:
+        from azft.training.generate import load_chat
+    except ImportError as error:
+        raise MissingDependencyError(error.name or "torch", extra="train", purpose="Chat") from None
+    note = "This model is a stand-in: tiny, from random weights. It proves the pipeline, not the quality."
+    return Chat(folder, load_chat(folder), note if stand_in else "")
