@@ -140,9 +140,7 @@ def get_run(name: str | None = None) -> Run:
     return listed[0]
 
 
-def resume(
-    run: Run | str, *, wait: bool = True, on_event: OnEvent | None = None
-) -> Run:
+def resume(run: Run | str, *, wait: bool = True, on_event: OnEvent | None = None) -> Run:
     """Go on with a run that failed, was canceled or was cut off, from its last checkpoint. Raises as `submit` does."""
     from azft.modes import get_mode
 
@@ -180,6 +178,46 @@ def doctor() -> Machine:
     from azft.machine import inspect_machine
 
     return inspect_machine()
+
+
+def follow_logs(
+    run: Run | str,
+    on_line: Callable[[dict[str, str]], None],
+    *,
+    step: str | None = None,
+    offsets: dict[str, int] | None = None,
+) -> str:
+    """Pass on the lines of a run's logs as `{"step", "line"}` until it ends; returns the state it ended in.
+
+    `offsets` says, by step, up to which byte the lines are known already. Stopping this never stops the run.
+    """
+    import time
+
+    found = _run(run)
+    known = dict(offsets or {})
+    while True:
+        state = found.state  # before the lines: whatever was written before the end is then read
+        for name in [step] if step is not None else found.log_steps():
+            lines, known[name] = found.log(name, known.get(name, 0))
+            for line in lines:
+                on_line({"step": name, "line": line})
+        if not state.active:
+            return str(state)
+        time.sleep(0.2)
+
+
+def models() -> list[dict[str, Any]]:
+    """The models known by name, as plain data, each with whether its weights are on this machine."""
+    from azft.catalog import load_catalog
+    from azft.catalog.cache import hub_folder, model_folder
+
+    listed = []
+    for row in load_catalog().models:
+        here = model_folder(row.name).is_dir() or (
+            row.hub_id is not None and hub_folder(row.hub_id, row.revision) is not None
+        )
+        listed.append({**row.model_dump(mode="json"), "here": here})
+    return listed
 
 
 def get_model(name: str, *, progress: Callable[[str], None] | None = None) -> Path:

@@ -100,7 +100,13 @@ def _kind(value: dict[str, Any], schema: dict[str, Any]) -> str:
         return " or ".join(_kind(option, schema) for option in value["anyOf"] if option.get("type") != "null")
     if "oneOf" in value or "properties" in _resolve(value, schema):
         return "section"
-    kind = {"string": "text", "integer": "whole number", "boolean": "true or false", "array": "list", "object": "mapping"}
+    kind = {
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "true or false",
+        "array": "list",
+        "object": "mapping",
+    }
     name = "path" if value.get("format") == "path" else kind.get(value.get("type", ""), value.get("type", "any"))
     bounds = [f"{sign} {_number(value[key])}" for key, sign in _BOUNDS if key in value]
     return f"{name} {', '.join(bounds)}" if bounds else name

@@ -51,3 +51,30 @@ mode = click.option(
     "--mode", type=click.Choice(["local"]), default="local", show_default=True, help="Where the recipe runs."
 )
 """`--mode`; a new mode adds its name here and its class in `azft.modes`."""
+
+
+def run(command: Command) -> Command:
+    """The run's name as an argument, or `--latest`; the command gets the run itself as `run`."""
+
+    @wraps(command)
+    def wrapper(*args: Any, run_name: str | None, latest: bool, **kwargs: Any) -> Any:
+        return command(*args, run=find_run(run_name, latest), **kwargs)
+
+    click.option("--latest", is_flag=True, help="Take the newest run of this folder.")(wrapper)
+    click.argument("run_name", required=False, metavar="[RUN]")(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def find_run(name: str | None, latest: bool) -> Any:
+    """The run that was asked for. Never guesses: a command may cancel it."""
+    from azft import api
+    from azft.errors import UsageError
+
+    if latest and name is not None:
+        raise UsageError("Give either a run or --latest, not both.")
+    if latest or name is not None:
+        return api.get_run(name)
+    names = [run.name for run in api.runs()[:5]]
+    if not names:
+        api.get_run()  # raises: there are none
+    raise UsageError("Which run?", fix=f"Name it, or add --latest. The newest here: {', '.join(names)}")

@@ -57,7 +57,11 @@ def watcher(output: Output, *, follow: bool) -> Watcher:
         return Json(output)
     if output.format == "none":
         return Watcher()
-    return Live(follow=follow) if sys.stderr.isatty() and not console(stderr=True).is_dumb_terminal else Plain(follow=follow)
+    return (
+        Live(follow=follow)
+        if sys.stderr.isatty() and not console(stderr=True).is_dumb_terminal
+        else Plain(follow=follow)
+    )
 
 
 class Json(Watcher):
@@ -157,7 +161,12 @@ class Plain(Watcher):
 class Live(Watcher):
     """A table of steps and a line of training that redraw themselves in place."""
 
-    MARKS = {"running": ("cyan", "running"), "done": ("green", "done"), "reused": ("green", "reused"), "failed": ("red", "failed")}
+    MARKS = {
+        "running": ("cyan", "running"),
+        "done": ("green", "done"),
+        "reused": ("green", "reused"),
+        "failed": ("red", "failed"),
+    }
 
     def __init__(self, *, follow: bool) -> None:
         from rich.live import Live as RichLive
@@ -180,7 +189,11 @@ class Live(Watcher):
             self.steps[step] = ("reused", None, now)
         elif kind in {"step-finished", "step-failed"}:
             began = self.steps.get(step, ("", None, now))[2]
-            self.steps[step] = ("done" if kind == "step-finished" else "failed", event.get("seconds", now - began), began)
+            self.steps[step] = (
+                "done" if kind == "step-finished" else "failed",
+                event.get("seconds", now - began),
+                began,
+            )
         elif kind == "metrics":
             self.training.take(event["metrics"])
         elif kind == "log" and self.follow:
@@ -198,7 +211,9 @@ class Live(Watcher):
         for step, (state, seconds, began) in self.steps.items():
             style, word = self.MARKS[state]
             spent = seconds if seconds is not None else time.monotonic() - began if state == "running" else None
-            grid.add_row(Text(step), Text(word, style=style), Text("" if spent is None else duration(spent), style="dim"))
+            grid.add_row(
+                Text(step), Text(word, style=style), Text("" if spent is None else duration(spent), style="dim")
+            )
         parts: list[RenderableType] = [grid]
         if self.training.step:
             line = Text(self.training.words(), no_wrap=True, overflow="ellipsis")

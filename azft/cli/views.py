@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -76,6 +77,14 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
+def place(path: Path | str) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person reads them: `4 s`, `2 min 05 s`, `3 h 12 min`."""
     whole = max(0, round(seconds))
@@ -125,7 +134,7 @@ def _side_by_side(group: Sequence[Finding], arrow: str) -> RenderableType:
     grid.add_column(style="bold", overflow="fold", max_width=40)
     grid.add_column(overflow="fold")
     for finding in group:
-        grid.add_row(text(finding.where), Group(*_what(finding, arrow)))
+        grid.add_row(text(place(finding.where)), Group(*_what(finding, arrow)))
     return grid
 
 
@@ -133,7 +142,7 @@ def _stacked(group: Sequence[Finding], arrow: str) -> RenderableType:
     lines: list[Text] = []
     for finding in group:
         if finding.where:
-            lines.append(text(finding.where, style="bold"))
+            lines.append(text(place(finding.where), style="bold"))
         lines.extend(_what(finding, arrow))
     return Group(*lines)
 

@@ -1,0 +1,104 @@
+"""`azft chat`: talk to the model that a run made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output, clean, is_interactive, note
+from azft.errors import UsageError
+
+if TYPE_CHECKING:
+    from azft.chat import Chat
+
+EPILOG = """\b
+Example:
+  $ azft chat --latest --prompt "When are you open on Saturday?"
+  On Saturday we are open from 7:00 to 14:00.
+
+\b
+Without --prompt it is a conversation: an empty line or Ctrl-D ends it.
+WHAT is a run's name (or the start of it), or a model folder with a / in it.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("what", required=False)
+@click.option("--latest", is_flag=True, help="Take the newest run of this folder.")
+@click.option("--prompt", help="Say this, show the answer, and end. `-` reads it from standard input.")
+@click.option("--system", help="A system turn that comes first.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Most tokens in an answer."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="0 always takes the likeliest token.",
+)
+@options.output
+def command(
+    what: str | None,
+    latest: bool,
+    prompt: str | None,
+    system: str | None,
+    max_tokens: int,
+    temperature: float,
+    output: Output,
+) -> None:
+    """Talk to the model that a run made, or to a model folder."""
+    from azft import api
+
+    if prompt is None and not is_interactive():
+        raise UsageError("A conversation needs a terminal.", fix='Without one: azft chat RUN --prompt "..."')
+    if what is not None and not latest and ("/" in what or Path(what).is_dir()):
+        chat = api.open_chat(Path(what))
+    else:
+        chat = api.open_chat(options.find_run(what, latest))
+    if chat.note:
+        note(chat.note)
+    messages = [{"role": "system", "content": system}] if system else []
+    settings = {"max_new_tokens": max_tokens, "temperature": temperature}
+    if prompt is None:
+        _converse(chat, messages, settings)
+        return
+    messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
+    if output.is_table and output.query is None:
+        _answer(chat, messages, settings)
+    else:
+        answer = "".join(chat.reply(messages, **settings))
+        output.show({"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer})
+
+
+def _converse(chat: Chat, messages: list[dict[str, str]], settings: dict[str, Any]) -> None:
+    note("An empty line ends the conversation.")
+    while True:
+        try:
+            said = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            sys.stdout.write("\n")
+            return
+        if not said:
+            return
+        messages.append({"role": "user", "content": said})
+        try:
+            messages.append({"role": "assistant", "content": _answer(chat, messages, settings)})
+        except KeyboardInterrupt:  # ends the answer, not the conversation
+            sys.stdout.write("\n")
+            messages.pop()
+
+
+def _answer(chat: Chat, messages: list[dict[str, str]], settings: dict[str, Any]) -> str:
+    """Write the answer as it comes."""
+    pieces = []
+    for piece in chat.reply(messages, **settings):
+        pieces.append(piece)
+        sys.stdout.write(clean(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return "".join(pieces)

@@ -1,0 +1,79 @@
+"""`azft logs`: what a run's steps wrote."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output, clean
+from azft.errors import ExitCode, InterruptedRunError, NotFoundError
+
+EPILOG = """\b
+Example:
+  $ azft logs --latest --step finetune --tail 2
+  step 83/84  loss 1.213  9,118 tokens/s
+  step 84/84  loss 1.207  9,120 tokens/s
+
+\b
+With --follow it goes on until the run ends; the exit code is then 7 when the
+run failed. Ctrl-C ends the watching, not the run.
+"""
+
+
+@click.command(epilog=EPILOG)
+@options.run
+@click.option("--step", help="Only this step's log: prepare, finetune, evaluate, package.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each log.")
+@click.option("--follow", "-f", is_flag=True, help="Go on showing new lines until the run ends.")
+@options.output
+def command(run: Any, step: str | None, tail: int | None, follow: bool, output: Output) -> int:
+    """Show what a run's steps wrote.
+
+    RUN is a run's name, or the start of it. Lines of several steps carry the step's name.
+    """
+    steps = run.log_steps()
+    if step is not None and step not in steps and not follow:
+        there = ", ".join(steps) or "none yet"
+        raise NotFoundError(f"Run {run.name} has no log of a step `{step}`.", fix=f"There are: {there}.")
+    offsets: dict[str, int] = {}
+    lines: list[dict[str, str]] = []
+    for name in steps if step is None else [step]:
+        found, offsets[name] = run.log(name)
+        lines += [{"step": name, "line": line} for line in (found[len(found) - tail :] if tail is not None else found)]
+    many = step is None
+    if output.is_table and output.query is None:
+        for line in lines:
+            _write(line, many)
+    elif not follow:
+        output.show(lines)
+        return ExitCode.DONE
+    else:
+        for line in lines:
+            output.stream({"event": "log", **line})
+    return _follow(run, step, offsets, many, output) if follow else ExitCode.DONE
+
+
+def _follow(run: Any, step: str | None, offsets: dict[str, int], many: bool, output: Output) -> int:
+    from azft import api
+
+    def on_lines(line: dict[str, str]) -> None:
+        if output.is_table and output.query is None:
+            _write(line, many)
+            sys.stdout.flush()
+        else:
+            output.stream({"event": "log", **line})
+
+    try:
+        state = api.follow_logs(run, on_lines, step=step, offsets=offsets)
+    except KeyboardInterrupt:
+        fix = f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}"
+        raise InterruptedRunError(f"Stopped watching; run {run.name} is as it was.", fix=fix) from None
+    return ExitCode.DONE if state == "Completed" else ExitCode.JOB_FAILED
+
+
+def _write(line: dict[str, str], many: bool) -> None:
+    text = clean(line["line"])
+    sys.stdout.write(f"{line['step']} | {text}\n" if many else f"{text}\n")

@@ -1,0 +1,107 @@
+"""`azft plan`: what a run would do, with every default filled in; and the plan as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output, note
+from azft.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from azft.plan import Plan
+
+EPILOG = """\b
+Example:
+  $ azft plan --out plan.json
+  run        linden-bakery-3f2a91c0
+  mode       local: this machine, nothing is sent, nothing is billed
+  model      a stand-in: the architecture of Phi-4-mini-instruct, made tiny
+  steps      prepare, finetune, evaluate, package
+  ...
+  $ azft submit plan.json
+
+\b
+A saved plan is carried out exactly, or refused (exit code 3) when recipe,
+data, model or code changed since.
+"""
+
+
+@click.command(epilog=EPILOG)
+@options.recipe
+@options.mode
+@click.option("--out", type=click.Path(dir_okay=False), metavar="PLAN.JSON", help="Save the plan, for `azft submit`.")
+@options.output
+def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str | None, output: Output) -> int:
+    """Show what a run of the recipe would do, with every default filled in.
+
+    Nothing is started, sent or billed. Exit code 5 when a finding would stop the run.
+    """
+    from azft import api
+    from azft.files import write_bytes
+    from azft.recipe_file import load_recipe
+
+    plan = api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if out is not None:
+        write_bytes(Path(out), plan.to_json())
+    output.show(plan.model_dump(mode="json"), lambda: view(plan))
+    if out is not None:
+        note(f"Saved as {out}. Carry it out with: azft submit {out}")
+    return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
+
+
+def view(plan: Plan) -> RenderableType:
+    """A plan as a person reads it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from azft.cli import views
+
+    mode = {"local": "local: on this machine; nothing is sent, nothing is billed"}.get(plan.mode, plan.mode)
+    model = Text(plan.model.description, style="bold yellow" if plan.model.kind == "stand-in" else "")
+    processes = f", finetune on {plan.processes} processes" if plan.processes > 1 else ""
+    head = views.facts(
+        [
+            ("run", plan.run_name),
+            ("mode", mode),
+            ("model", model),
+            ("steps", ", ".join(step.name for step in plan.steps) + processes),
+        ]
+    )
+    data = views.table(
+        ("data", "file", "size"),
+        [(entry.role, views.place(entry.path), views.size(entry.bytes)) for entry in plan.inputs],
+        right=("size",),
+    )
+    return Group(
+        head,
+        Text(""),
+        data,
+        Text(""),
+        views.heading("Recipe, defaults filled in"),
+        views.facts(_settings(plan)),
+        Text(""),
+        *views.closing(plan.findings),
+        Text(f"Run it with: azft submit {views.place(plan.recipe_path)} --mode {plan.mode}"),
+    )
+
+
+def _settings(plan: Plan) -> list[tuple[str, object]]:
+    """The recipe's sections, one line each; what is empty by default is left out."""
+    rows: list[tuple[str, object]] = []
+    finetune = next((step.parameters for step in plan.steps if step.name == "finetune"), {})
+    for name in ("technique", "training", "distribution", "evaluation", "output"):
+        section = finetune.get(name) or plan.recipe[name]
+        rows.append((name, "  ".join(f"{key}={_short(value)}" for key, value in section.items() if value is not None)))
+    return rows
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,107 @@
+"""Watching a run to its end and showing what came of it: shared by submit, resume, status and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from azft.cli.progress import watcher
+from azft.cli.render import Output, note, write
+from azft.errors import AzftError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from azft.plan import Plan
+    from azft.run_summary import RunSummary
+    from azft.runs import Run
+
+
+def announce(plan: Plan, output: Output) -> None:
+    """Say on standard error what is about to run, its warnings, and loudly when a stand-in takes the model's place."""
+    from azft.cli import views
+    from azft.findings import Severity
+
+    if output.is_table:
+        shown = [finding for finding in plan.findings if finding.severity is not Severity.INFO]
+        if shown and not plan.has_errors:
+            write(views.findings(shown, stderr=True), stderr=True)
+        note(f"Run {plan.run_name} ({plan.mode})")
+
+
+def watch(start: Callable[[Callable[[dict[str, Any]], None]], Run], output: Output, *, follow: bool, wait: bool) -> int:
+    """Start or join a run, show its progress, then its result. Errors go on to the caller, after a JSON line of them."""
+    from azft import api
+
+    with watcher(output, follow=follow) as on_event:
+        try:
+            run = start(on_event)
+        except AzftError as error:
+            if output.format == "json":
+                output.stream(_error(error))
+            raise
+    summary = api.summarize(run)
+    if output.format == "json":
+        output.stream({"event": "result", **summary.to_dict()})
+    else:
+        output.show(summary.to_dict(), lambda: view(summary))
+    if output.is_table:
+        note(_next(summary, wait=wait))
+    return ExitCode.DONE
+
+
+def view(summary: RunSummary) -> RenderableType:
+    """A run as a person reads it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from azft.cli import views
+    from azft.cli.progress import Training
+
+    styles = {"Completed": "green", "Failed": "red", "Canceled": "yellow", "Interrupted": "yellow"}
+    state = Text(summary.state, style=styles.get(summary.state, "cyan"))
+    if summary.step and summary.state != "Completed":
+        state += Text(f" in {summary.step}")
+    rows: list[tuple[str, Any]] = [("run", summary.name), ("state", state), ("mode", summary.mode)]
+    rows.append(("model", Text(summary.model, style="yellow" if summary.stand_in else "")))
+    if summary.message:
+        rows.append(("message", summary.message))
+    if summary.training:
+        training = Training()
+        training.take(summary.training)
+        rows.append(("training", training.words()))
+    rows.append(("folder", summary.folder))
+    rows += [(f"  {name}", path) for name, path in summary.outputs.items()]
+    parts: list[RenderableType] = [views.facts(rows)]
+    if summary.evaluation:
+        parts += [Text(""), _evaluation(summary.evaluation)]
+    if summary.fix:
+        parts += [Text(""), views.text(summary.fix)]
+    return Group(*parts)
+
+
+def _evaluation(found: dict[str, Any]) -> RenderableType:
+    from azft.cli import views
+
+    base, tuned = found.get("base") or {}, found.get("tuned") or {}
+    title = f"on {views.plural(int(found.get('rows', 0)), 'held-out row')}"
+    rows = [
+        (name.replace("_", " "), f"{base[name]:.3f}", f"{tuned[name]:.3f}")
+        for name in base
+        if isinstance(base[name], (int, float)) and isinstance(tuned.get(name), (int, float))
+    ]
+    return views.table((title, "before", "after"), rows, right=("before", "after"))
+
+
+def _next(summary: RunSummary, *, wait: bool) -> str:
+    if not wait and summary.state not in {"Completed", "Failed"}:
+        return f"It goes on by itself. Watch: azft logs {summary.name} --follow   End it: azft cancel {summary.name}"
+    return f"Talk to it: azft chat {summary.name}"
+
+
+def _error(error: AzftError) -> dict[str, Any]:
+    from azft.redact import redact
+
+    findings = [finding.to_dict() for finding in getattr(error, "findings", ())]
+    fields = {"message": redact(error.message), "fix": redact(error.fix), "exit_code": int(error.exit_code)}
+    return {"event": "error", **fields, "findings": findings}

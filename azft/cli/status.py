@@ -1,0 +1,36 @@
+"""`azft status`: where a run stands, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output
+
+EPILOG = """\b
+Example:
+  $ azft status --latest
+  run       linden-bakery-3f2a91c0
+  state     Completed
+  training  step 84/84  loss 1.207  eval loss 1.398
+  ...
+  $ azft status --latest --query evaluation.tuned.loss
+  1.402
+"""
+
+
+@click.command(epilog=EPILOG)
+@options.run
+@options.output
+def command(run: Any, output: Output) -> None:
+    """Show where a run stands, and what came of it.
+
+    RUN is a run's name, or the start of it.
+    """
+    from azft import api
+    from azft.cli import results
+
+    summary = api.summarize(run)
+    output.show(summary.to_dict(), lambda: results.view(summary))

@@ -1,0 +1,103 @@
+"""`azft submit`: run a recipe or a saved plan, and watch it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output
+from azft.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from azft.plan import Plan
+
+EPILOG = """\b
+Example:
+  $ azft submit recipe.yaml --mode local --set training.epochs=1
+  prepare   reused
+  finetune  done    11 s
+  evaluate  running  2 s
+  step 84/84  loss 1.207  eval loss 1.398  9,120 tokens/s
+\b
+  run        linden-bakery-3f2a91c0
+  state      Completed
+  held-out   before  after
+  loss        6.812  1.402
+  ...
+
+\b
+The same plan twice is one run: a second submit shows the first one's result,
+or goes on with it when it was cut off. --again starts another.
+Ctrl-C stops a local run, and says how to go on.
+With -o json every event is a line of JSON; the last has "event": "result".
+"""
+
+
+@click.command(epilog=EPILOG)
+@options.recipe
+@options.mode
+@click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Watch to the end, or return once it has started."
+)
+@click.option("--follow", is_flag=True, help="While waiting, show what the steps print.")
+@click.option("--again", is_flag=True, help="Start another run, even if this plan was run before.")
+@click.option("--force", is_flag=True, help="Reuse no step of an earlier run.")
+@options.output
+def command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    mode: str,
+    dry_run: bool,
+    wait: bool,
+    follow: bool,
+    again: bool,
+    force: bool,
+    output: Output,
+) -> int:
+    """Run a recipe, or a plan that `azft plan --out` saved.
+
+    A saved plan (plan.json) is refused with exit code 3 when recipe, data, model or code changed since.
+    """
+    from azft import api
+    from azft.cli import results
+
+    if follow and not wait:
+        raise UsageError("--follow needs --wait.", fix="Leave out one of --follow and --no-wait.")
+    plan = _plan(recipe, overrides, mode)
+    if dry_run:
+        return _dry_run(plan, output)
+    results.announce(plan, output)
+    return results.watch(
+        lambda on_event: api.submit(plan, again=again, force=force, wait=wait, on_event=on_event),
+        output,
+        follow=follow,
+        wait=wait,
+    )
+
+
+def _plan(recipe: str, overrides: tuple[str, ...], mode: str) -> Plan:
+    from azft import api
+    from azft.recipe_file import load_recipe
+
+    if not recipe.endswith(".json"):
+        return api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if overrides:
+        raise UsageError(
+            "--set can't change a saved plan.", fix="Make a new one: azft plan recipe.yaml --set ... --out"
+        )
+    return api.load_plan(recipe)
+
+
+def _dry_run(plan: Plan, output: Output) -> int:
+    from azft.cli.plan import view
+    from azft.cli.render import note
+    from azft.plan import require_fresh
+
+    require_fresh(plan)
+    data: dict[str, Any] = plan.model_dump(mode="json")
+    output.show(data, lambda: view(plan))
+    note("Nothing was started (--dry-run).")
+    return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
