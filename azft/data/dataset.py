@@ -9,27 +9,23 @@
     <split>/sequence_documents.bin  (documents,)      int64: the numbers of the documents, sequence after sequence
     <split>/label_counts.bin        (sequences,)      int64: tokens of the sequence that are predicted and in the loss
 
-Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module knows the format and
-nothing about where tokens come from.
+Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module reads them;
+`azft.data.dataset_writer` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from azft.data.packing import one_per_sequence, pack
 from azft.errors import AzftError, NotFoundError
-from azft.files import atomic_path, canonical_json, sha256_bytes, sha256_file, write_json
-from azft.findings import Finding
+from azft.files import canonical_json, sha256_bytes, sha256_file
 
 FORMAT = 1
 """Raised when an older reader could misread a newer folder."""
@@ -44,7 +40,8 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def _dtypes(vocab_size: int) -> dict[str, np.dtype[Any]]:
+def array_types(vocab_size: int) -> dict[str, np.dtype[Any]]:
+    """The type of each array of a split, by its file's name without `.bin`."""
     integers = np.dtype("<i8")
     return {
         "tokens": token_dtype(vocab_size),
@@ -131,7 +128,7 @@ def open_dataset(folder: Path, split: str) -> TokenDataset:
         raise NotFoundError(f"{folder} has no split `{split}`; it has: {', '.join(manifest['splits'])}.")
     files = manifest["splits"][split]["files"]
     arrays: dict[str, Any] = {}
-    for name, dtype in _dtypes(manifest["vocab_size"]).items():
+    for name, dtype in array_types(manifest["vocab_size"]).items():
         path, size = folder / split / f"{name}.bin", files[name]["bytes"]
         if not path.is_file() or path.stat().st_size != size:
             raise _damaged(path)
@@ -156,7 +153,7 @@ def verify(folder: Path) -> None:
             path = folder / split / f"{name}.bin"
             if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_file(path) != file["sha256"]:
                 raise _damaged(path)
-    if manifest["fingerprint"] != _fingerprint(manifest):
+    if manifest["fingerprint"] != fingerprint_of(manifest):
         raise _damaged(folder / "dataset.json")
 
 
@@ -164,120 +161,8 @@ def _damaged(path: Path) -> AzftError:
     return AzftError(f"{path} is missing or damaged.", fix="Run the prepare step again.")
 
 
-def _fingerprint(manifest: Mapping[str, Any]) -> str:
+def fingerprint_of(manifest: Mapping[str, Any]) -> str:
     """Hash of what training depends on: the arrays and their meaning, not the version that wrote them."""
     contents = {split: summary["files"] for split, summary in manifest["splits"].items()}
     keys = ("format", "max_length", "vocab_size", "tokenizer")
     return sha256_bytes(canonical_json({"splits": contents, **{key: manifest[key] for key in keys}}))
-
-
-class _File:
-    """An array file that grows: hashed as it is written, so that it need not be read again."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], stack: ExitStack) -> None:
-        self.dtype = dtype
-        self.file: BinaryIO = stack.enter_context(path.open("wb"))
-        self.digest = sha256()
-        self.bytes = 0
-
-    def write(self, values: Any) -> None:
-        data = np.ascontiguousarray(values, dtype=self.dtype).data.cast("B") if len(values) else b""
-        self.file.write(data)
-        self.digest.update(data)
-        self.bytes += len(data)
-
-    def describe(self) -> dict[str, Any]:
-        return {"bytes": self.bytes, "dtype": self.dtype.name, "sha256": self.digest.hexdigest()}
-
-
-class SplitWriter:
-    """Writes one split document by document; memory grows by 16 bytes a document."""
-
-    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack) -> None:
-        folder.mkdir()
-        self.vocab_size, self.max_length = vocab_size, max_length
-        self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in _dtypes(vocab_size).items()}
-        self.lengths: list[int] = []
-        self.labels: list[int] = []
-        self.loss_tokens = 0
-
-    def add(self, tokens: Sequence[int] | NDArray[Any], loss_mask: Sequence[bool] | NDArray[Any]) -> None:
-        """Append a document of 1 to `max_length` tokens.
-
-        Raises `ValueError` for anything that could not be trained on.
-        """
-        if not 1 <= len(tokens) <= self.max_length or len(loss_mask) != len(tokens):
-            raise ValueError(
-                f"a document must have 1 to {self.max_length} tokens and a mask value for each; "
-                f"there is one of {len(tokens)} tokens and {len(loss_mask)} mask values"
-            )
-        ids = np.asarray(tokens, dtype=np.int64)
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            raise ValueError(f"token ids must be in 0..{self.vocab_size - 1}; there is {ids.min()} or {ids.max()}")
-        mask = np.asarray(loss_mask, dtype=np.bool_)
-        self.files["tokens"].write(ids)
-        self.files["loss_mask"].write(mask)
-        self.lengths.append(len(ids))
-        self.labels.append(int(np.count_nonzero(mask[1:])))
-        self.loss_tokens += int(np.count_nonzero(mask))
-
-    def finish(self, packing: bool) -> dict[str, Any]:
-        """Form the sequences, write the rest, and return the split's entry of the manifest."""
-        lengths = np.array(self.lengths, dtype=np.int64)
-        packed = pack(lengths, self.max_length) if packing else one_per_sequence(len(lengths))
-        labels = np.concatenate([[0], np.cumsum(np.array(self.labels, dtype=np.int64)[packed.documents])])
-        self.files["document_offsets"].write(np.concatenate([[0], np.cumsum(lengths)]))
-        self.files["sequence_offsets"].write(packed.offsets)
-        self.files["sequence_documents"].write(packed.documents)
-        self.files["label_counts"].write(np.diff(labels[packed.offsets]))
-        return {
-            "documents": len(lengths),
-            "sequences": len(packed),
-            "tokens": int(lengths.sum()),
-            "loss_tokens": self.loss_tokens,
-            "files": {name: file.describe() for name, file in self.files.items()},
-        }
-
-
-@dataclass
-class DatasetWriter:
-    """A dataset being written; see `write_dataset`. `details` and `findings` may be filled in until the block ends."""
-
-    splits: dict[str, SplitWriter]
-    details: dict[str, Any] = field(default_factory=dict)
-    """Anything worth keeping in `dataset.json`: parameters, what was dropped and why."""
-    findings: list[Finding] = field(default_factory=list)
-
-
-@contextmanager
-def write_dataset(
-    target: Path,
-    *,
-    splits: Iterable[str],
-    vocab_size: int,
-    max_length: int,
-    packing: bool,
-    tokenizer: str,
-) -> Iterator[DatasetWriter]:
-    """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
-
-    `tokenizer` is the fingerprint of the tokenizer and template that made the tokens.
-    """
-    with atomic_path(target) as folder:
-        folder.mkdir()
-        with ExitStack() as stack:
-            writers = {split: SplitWriter(folder / split, vocab_size, max_length, stack) for split in splits}
-            writer = DatasetWriter(writers)
-            yield writer
-            summaries = {split: one.finish(packing) for split, one in writers.items()}
-        manifest = {
-            "format": FORMAT,
-            "details": writer.details,
-            "max_length": max_length,
-            "packing": packing,
-            "splits": summaries,
-            "tokenizer": tokenizer,
-            "vocab_size": vocab_size,
-        }
-        write_json(folder / "findings.json", [finding.to_dict() for finding in writer.findings])
-        write_json(folder / "dataset.json", {**manifest, "fingerprint": _fingerprint(manifest)})

@@ -67,8 +67,8 @@ class Rendered:
 class ChatRenderer:
     """Renders rows of the chat task with one model's tokenizer and template.
 
-    Rows are mappings with the task's own columns: `messages`, and `tools` where there are any. Raises `RefusalError` when
-    the template can't be masked safely.
+    Rows are mappings with the task's own columns: `messages`, and `tools` where there are any. Raises `RefusalError`
+    when the template can't be masked safely.
     """
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
@@ -97,21 +97,9 @@ class ChatRenderer:
         return results
 
     def count_tokens(self, rows: Sequence[Message]) -> list[int]:
-        """Tokens of each row; 0 for one that the template or tokenizer refuses, which `render` explains."""
-        counts = [0] * len(rows)
-        texts: dict[int, str] = {}
-        for index, row in enumerate(rows):
-            try:
-                messages, tools = conversation(row)
-                text = self.tokenizer.template.render(messages, tools=tools)
-            except (ChatTemplateError, RefusalError):
-                continue
-            if _is_unicode(text):
-                texts[index] = text
-        encodings = self.tokenizer.backend.encode_batch_fast(list(texts.values()), add_special_tokens=False)
-        for index, encoding in zip(texts, encodings, strict=True):
-            counts[index] = len(encoding)
-        return counts
+        """Tokens of each row, as `azft.data.check` wants to know them. Raises the first row's `RefusalError`."""
+        texts = [self.text(row).text for row in rows]
+        return [len(encoding) for encoding in self.tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def text(self, row: Message) -> RenderedText:
         """One row as text, with the turns that are in the loss. Raises `RefusalError`."""

@@ -59,7 +59,7 @@ def marker(index: int) -> str:
 
 
 def settle(before: str, content: str, after: str) -> tuple[str, str, str]:
-    """Template text before and after a marker without the marker's white space, and `content` trimmed as that was."""
+    """Template text before and after a marker without the marker's white space, and `content` trimmed as it was."""
     if before.endswith(_LEFT):
         before = before[: -len(_LEFT)]
     elif before.endswith(_LEFT[1:]):

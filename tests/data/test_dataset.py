@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from azft.data.dataset import open_dataset, read_manifest, verify, write_dataset
+from azft.data.dataset import open_dataset, read_manifest, verify
+from azft.data.dataset_writer import write_dataset
 from azft.errors import AzftError, NotFoundError
 from azft.files import sha256_tree
 
@@ -79,6 +80,20 @@ def test_an_error_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
         write(folder, documents=[([100], [1])])
     assert sha256_tree(folder) == before
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_an_empty_folder_that_is_already_there_is_filled_in_place(tmp_path: Path) -> None:
+    target = tmp_path / "mounted"
+    (target / ".writing").mkdir(parents=True)  # a crash before left it
+    number = target.stat().st_ino
+    write(target)
+    assert target.stat().st_ino == number
+    assert sha256_tree(target) == sha256_tree(write(tmp_path / "fresh"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="token ids"):
+        write(empty, documents=[([100], [1])])
+    assert list(empty.iterdir()) == []
 
 
 @pytest.mark.parametrize("document", [([], []), ([1] * 9, [1] * 9), ([1, 2], [1]), ([-1], [1])])

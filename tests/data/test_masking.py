@@ -260,11 +260,12 @@ def test_private_characters_that_look_like_the_probes_markers_do_no_harm() -> No
     assert in_marks(marked(rendered)) == ["\uf8f01\uf8f1 ok<|im_end|>"]
 
 
-def test_half_a_surrogate_pair_is_a_refusal_and_counts_no_tokens() -> None:
+def test_half_a_surrogate_pair_is_a_refusal() -> None:
     row = {"messages": [TALK[0], {"role": "assistant", "content": "\ud83d"}]}
     with pytest.raises(RefusalError, match="surrogate"):
         renderer("chatml").render(row)
-    assert renderer("chatml").count_tokens([row, {"messages": TALK}])[0] == 0
+    with pytest.raises(RefusalError, match="surrogate"):
+        renderer("chatml").count_tokens([{"messages": TALK}, row])
 
 
 TOOLS = [{"type": "function", "function": {"name": "sky", "parameters": {"type": "object", "properties": {}}}}]
@@ -313,7 +314,7 @@ def test_batches_equal_single_rows_and_keep_refusals_in_place() -> None:
     one, two, three = kit.render_batch(rows)
     assert (one, three) == (kit.render(rows[0]), kit.render(rows[2]))
     assert isinstance(two, RefusalError)
-    assert kit.count_tokens(rows) == [len(one.token_ids), 0, len(three.token_ids)]
+    assert kit.count_tokens(rows[::2]) == [len(one.token_ids), len(three.token_ids)]
 
 
 def test_what_is_learned_of_the_template_is_reported(tmp_path: Path) -> None:

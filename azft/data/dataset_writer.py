@@ -1,0 +1,157 @@
+"""Writes the dataset folder that `azft.data.dataset` describes: streaming, hashed on the way, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from azft.data.dataset import FORMAT, array_types, fingerprint_of
+from azft.data.packing import one_per_sequence, pack
+from azft.files import atomic_path, write_json
+from azft.findings import Finding
+
+MANIFEST = "dataset.json"
+
+
+class _File:
+    """An array file that grows: hashed as it is written, so that it need not be read again."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], stack: ExitStack) -> None:
+        self.dtype = dtype
+        self.file: BinaryIO = stack.enter_context(path.open("wb"))
+        self.digest = sha256()
+        self.bytes = 0
+
+    def write(self, values: Any) -> None:
+        data = np.ascontiguousarray(values, dtype=self.dtype).data.cast("B") if len(values) else b""
+        self.file.write(data)
+        self.digest.update(data)
+        self.bytes += len(data)
+
+    def describe(self) -> dict[str, Any]:
+        return {"bytes": self.bytes, "dtype": self.dtype.name, "sha256": self.digest.hexdigest()}
+
+
+class SplitWriter:
+    """Writes one split document by document; memory grows by 16 bytes a document."""
+
+    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack) -> None:
+        folder.mkdir()
+        self.vocab_size, self.max_length = vocab_size, max_length
+        self.files = {
+            name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in array_types(vocab_size).items()
+        }
+        self.lengths: list[int] = []
+        self.labels: list[int] = []
+        self.loss_tokens = 0
+
+    def add(self, tokens: Sequence[int] | NDArray[Any], loss_mask: Sequence[bool] | NDArray[Any]) -> None:
+        """Append a document of 1 to `max_length` tokens.
+
+        Raises `ValueError` for anything that could not be trained on.
+        """
+        if not 1 <= len(tokens) <= self.max_length or len(loss_mask) != len(tokens):
+            raise ValueError(
+                f"a document must have 1 to {self.max_length} tokens and a mask value for each; "
+                f"there is one of {len(tokens)} tokens and {len(loss_mask)} mask values"
+            )
+        ids = np.asarray(tokens, dtype=np.int64)
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise ValueError(f"token ids must be in 0..{self.vocab_size - 1}; there is {ids.min()} or {ids.max()}")
+        mask = np.asarray(loss_mask, dtype=np.bool_)
+        self.files["tokens"].write(ids)
+        self.files["loss_mask"].write(mask)
+        self.lengths.append(len(ids))
+        self.labels.append(int(np.count_nonzero(mask[1:])))
+        self.loss_tokens += int(np.count_nonzero(mask))
+
+    def finish(self, packing: bool) -> dict[str, Any]:
+        """Form the sequences, write the rest, and return the split's entry of the manifest."""
+        lengths = np.array(self.lengths, dtype=np.int64)
+        packed = pack(lengths, self.max_length) if packing else one_per_sequence(len(lengths))
+        labels = np.concatenate([[0], np.cumsum(np.array(self.labels, dtype=np.int64)[packed.documents])])
+        self.files["document_offsets"].write(np.concatenate([[0], np.cumsum(lengths)]))
+        self.files["sequence_offsets"].write(packed.offsets)
+        self.files["sequence_documents"].write(packed.documents)
+        self.files["label_counts"].write(np.diff(labels[packed.offsets]))
+        return {
+            "documents": len(lengths),
+            "sequences": len(packed),
+            "tokens": int(lengths.sum()),
+            "loss_tokens": self.loss_tokens,
+            "files": {name: file.describe() for name, file in self.files.items()},
+        }
+
+
+@dataclass
+class DatasetWriter:
+    """A dataset being written; see `write_dataset`. `details` and `findings` may be filled in until the block ends."""
+
+    splits: dict[str, SplitWriter]
+    details: dict[str, Any] = field(default_factory=dict)
+    """Anything worth keeping in `dataset.json`: parameters, what was dropped and why."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+@contextmanager
+def write_dataset(
+    target: Path,
+    *,
+    splits: Iterable[str],
+    vocab_size: int,
+    max_length: int,
+    packing: bool,
+    tokenizer: str,
+) -> Iterator[DatasetWriter]:
+    """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
+
+    An empty folder may stand there already: Azure ML mounts one for each output of a step.
+
+    `tokenizer` is the fingerprint of the tokenizer and template that made the tokens.
+    """
+    with _folder(target) as folder:
+        with ExitStack() as stack:
+            writers = {split: SplitWriter(folder / split, vocab_size, max_length, stack) for split in splits}
+            writer = DatasetWriter(writers)
+            yield writer
+            summaries = {split: one.finish(packing) for split, one in writers.items()}
+        manifest = {
+            "format": FORMAT,
+            "details": writer.details,
+            "max_length": max_length,
+            "packing": packing,
+            "splits": summaries,
+            "tokenizer": tokenizer,
+            "vocab_size": vocab_size,
+        }
+        write_json(folder / "findings.json", [finding.to_dict() for finding in writer.findings])
+        write_json(folder / MANIFEST, {**manifest, "fingerprint": fingerprint_of(manifest)})
+
+
+@contextmanager
+def _folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `target`."""
+    inside = target / ".writing"
+    if not target.is_dir() or any(entry != inside for entry in target.iterdir()):
+        with atomic_path(target) as folder:
+            folder.mkdir()
+            yield folder
+        return
+    # A mounted folder can't be renamed away. It is empty, so its files are put in one by one, and the manifest last:
+    # without one it is no dataset yet.
+    shutil.rmtree(inside, ignore_errors=True)
+    inside.mkdir()
+    try:
+        yield inside
+        for entry in sorted(inside.iterdir(), key=lambda entry: (entry.name == MANIFEST, entry.name)):
+            entry.replace(target / entry.name)
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
