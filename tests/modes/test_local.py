@@ -1,8 +1,7 @@
-"""Local mode, end to end with toy steps: what runs is the PipelineJob, once per plan, and nothing is lost on the way."""
+"""Local mode, end to end with toy steps: once per plan, whoever asks, and nothing is lost on the way."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,27 +11,62 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from azft.errors import FindingsError, JobFailedError, StalePlanError
+from azft.errors import FindingsError, InterruptedRunError, JobFailedError, StalePlanError
 from azft.findings import Finding, Severity
 from azft.modes.local import LocalMode
-from azft.runs import RunState
-from tests.helpers.toy import Toy, toy  # noqa: F401 - the fixture
+from azft.plan import Plan
+from azft.runs import Run, RunState
+from tests.helpers.toy import Toy
 
 ALL = ["prepare", "finetune", "evaluate", "package"]
+SUBMIT = """
+import sys, pathlib
+from azft.errors import AzftError
+from azft.modes.local import LocalMode
+from azft.plan import Plan
+plan = Plan.from_json(pathlib.Path(sys.argv[1]).read_bytes())
+try:
+    run = LocalMode(pathlib.Path(sys.argv[2])).submit(plan)
+except AzftError as error:
+    print(error)
+    raise SystemExit(int(error.exit_code))
+print(run.name)
+"""
 
 
-@pytest.fixture
-def mode(toy: Toy) -> LocalMode:
-    return LocalMode(toy.root)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
+
+
+def submit_elsewhere(toy: Toy, plan: Plan) -> subprocess.Popen[str]:
+    """Submit a plan from another process, as another shell would."""
+    file = toy.folder / "plan.json"
+    file.write_bytes(plan.to_json())
+    return subprocess.Popen(
+        [sys.executable, "-c", SUBMIT, str(file), str(toy.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def alive_in(folder: Path) -> list[int]:
+    """Processes whose working directory is inside a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((entry / "cwd").resolve()).startswith(str(folder)):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def test_a_plan_runs_to_its_outputs(toy: Toy, mode: LocalMode) -> None:
@@ -48,3 +82,199 @@ def test_a_plan_runs_to_its_outputs(toy: Toy, mode: LocalMode) -> None:
     assert run.metrics()[0] == [{"step": 1, "loss": 2.5}]
     assert run.log("prepare")[0] == ["prepare starts"]
     assert run.environment["python"] == sys.version.split()[0]
+    recorded = {event["event"] for event in run.events()[0]}
+    assert recorded == {"run-started", "model", "step-started", "step-finished", "run-finished"}
+
+
+def test_the_same_plan_twice_is_one_run(toy: Toy, mode: LocalMode) -> None:
+    first = mode.submit(mode.plan(toy.recipe()))
+    events: list[dict[str, Any]] = []
+    second = mode.submit(mode.plan(toy.recipe()), on_event=events.append)
+    assert second == first
+    assert [event["event"] for event in events] == ["run-adopted"]
+    assert toy.starts() == ALL
+
+
+def test_again_makes_a_second_run_that_reuses_every_step(toy: Toy, mode: LocalMode) -> None:
+    plan = mode.plan(toy.recipe())
+    first = mode.submit(plan)
+    second = mode.submit(plan, again=True)
+    assert second.name == f"{first.name}-2"
+    assert toy.starts() == ALL
+    assert [event["step"] for event in second.events()[0] if event["event"] == "step-reused"] == ALL
+    packaged = [run.outputs()["packaged"] / "result.txt" for run in (first, second)]
+    assert packaged[0].read_text() == packaged[1].read_text()
+    assert packaged[0].samefile(packaged[1]), "outputs are hard links where the disk allows"
+
+
+def test_force_runs_every_step_and_leaves_the_completed_run_alone(toy: Toy, mode: LocalMode) -> None:
+    plan = mode.plan(toy.recipe())
+    first = mode.submit(plan)
+    second = mode.submit(plan, force=True)
+    assert second != first
+    assert first.state is RunState.COMPLETED
+    assert toy.starts() == ALL + ALL
+
+
+def test_another_learning_rate_does_not_prepare_the_data_again(toy: Toy, mode: LocalMode) -> None:
+    mode.submit(mode.plan(toy.recipe()))
+    other = mode.submit(mode.plan(toy.recipe("training.learning_rate=0.5")))
+    assert toy.starts() == [*ALL, "finetune"], "what finetune wrote is the same, so the rest is reused as well"
+    assert other.state is RunState.COMPLETED
+
+
+def test_reuse_refuses_outputs_that_are_no_longer_what_they_were(toy: Toy, mode: LocalMode) -> None:
+    plan = mode.plan(toy.recipe())
+    first = mode.submit(plan)
+    (first.folder / "steps" / "prepare" / "outputs" / "dataset" / "result.txt").write_text("tampered")
+    second = mode.submit(plan, again=True)
+    assert toy.starts() == [*ALL, "prepare"]
+    assert "tampered" not in (second.outputs()["packaged"] / "result.txt").read_text()
+
+
+def test_a_failed_step_is_explained_and_submitting_again_goes_on_there(toy: Toy, mode: LocalMode) -> None:
+    toy.fail("evaluate", 137)
+    with pytest.raises(JobFailedError, match="memory") as caught:
+        mode.submit(mode.plan(toy.recipe()))
+    assert caught.value.exit_code == 7
+    assert "evaluate starts" in caught.value.fix
+    run = mode.store.list()[0]
+    status = run.status()
+    assert (status.state, status.step) == (RunState.FAILED, "evaluate")
+    toy.release("evaluate")
+    assert mode.submit(mode.plan(toy.recipe())) == run
+    assert run.state is RunState.COMPLETED
+    assert toy.starts() == ["prepare", "finetune", "evaluate", "evaluate", "package"]
+
+
+def test_findings_of_severity_error_stop_a_submission(toy: Toy, mode: LocalMode) -> None:
+    finding = Finding("data-broken", Severity.ERROR, "Row 1 is broken.")
+    plan = mode.plan(toy.recipe(), check_data=lambda _: [finding])
+    with pytest.raises(FindingsError) as caught:
+        mode.submit(plan)
+    assert finding in caught.value.findings
+    assert toy.starts() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [("train.jsonl", "train data"), ("recipe.yaml", "recipe"), ("model/config.json", "model"), ("bundled/components/package/main.py", "code")],
+)  # fmt: skip
+def test_a_stale_plan_is_refused_and_says_what_changed(toy: Toy, mode: LocalMode, file: str, named: str) -> None:
+    plan = mode.plan(toy.recipe())
+    with (toy.folder / file).open("a") as changed:
+        changed.write("\n# changed\n")
+    with pytest.raises(StalePlanError, match=named) as caught:
+        mode.submit(plan)
+    assert caught.value.exit_code == 3
+    assert toy.starts() == []
+
+
+def test_two_shells_at_once_start_one_run(toy: Toy, mode: LocalMode) -> None:
+    toy.hold("finetune")
+    plan = mode.plan(toy.recipe())
+    shells = [submit_elsewhere(toy, plan) for _ in range(3)]
+    wait_until(lambda: "finetune" in toy.starts())
+    late = submit_elsewhere(toy, plan)
+    wait_until(lambda: len(list(toy.root.glob("runs/*"))) == 1)
+    toy.release("finetune")
+    answers = [shell.communicate(timeout=60)[0].strip() for shell in [*shells, late]]
+    assert answers == [plan.run_name] * 4
+    assert toy.starts() == ALL
+
+
+def test_a_runner_killed_mid_step_leaves_no_process_and_the_run_goes_on(toy: Toy, mode: LocalMode) -> None:
+    toy.hold("finetune")
+    plan = mode.plan(toy.recipe())
+    shell = submit_elsewhere(toy, plan)
+    wait_until(lambda: "finetune" in toy.starts())
+    run = mode.store.get(plan.run_name)
+    assert run.state is RunState.RUNNING
+    os.kill(shell.pid, signal.SIGKILL)
+    shell.communicate()
+    wait_until(lambda: not alive_in(run.folder))
+    assert run.state is RunState.INTERRUPTED
+    assert "checkpoint saved" in run.log("finetune")[0], "the step had its grace"
+    toy.release("finetune")
+    mode.resume(run)
+    assert run.state is RunState.COMPLETED
+    assert toy.starts() == ["prepare", "finetune", "finetune", "evaluate", "package"]
+    assert "from step 7" in run.log("finetune")[0]
+
+
+def test_ctrl_c_ends_the_children_and_says_how_to_go_on(toy: Toy, mode: LocalMode) -> None:
+    toy.hold("finetune")
+    plan = mode.plan(toy.recipe())
+    shell = submit_elsewhere(toy, plan)
+    wait_until(lambda: "finetune" in toy.starts() and "from step" in str(mode.store.get(plan.run_name).log("finetune")))
+    os.kill(shell.pid, signal.SIGINT)
+    said = shell.communicate(timeout=60)[0]
+    run = mode.store.get(plan.run_name)
+    assert shell.returncode == 130, said
+    assert f"azft resume {run.name}" in said
+    assert run.state is RunState.INTERRUPTED
+    assert alive_in(run.folder) == []
+    toy.release("finetune")
+    assert mode.submit(plan).state is RunState.COMPLETED
+    assert "from step 7" in run.log("finetune")[0]
+
+
+def test_a_detached_run_is_followed_and_canceled_from_elsewhere(toy: Toy, mode: LocalMode) -> None:
+    toy.hold("finetune")
+    plan = mode.plan(toy.recipe())
+    run = mode.submit(plan, wait=False)
+    assert run.state in {RunState.PREPARING, RunState.RUNNING}
+    wait_until(lambda: "finetune" in toy.starts() and "from step" in str(run.log("finetune")))
+    mode.cancel(run)
+    assert run.wait(timeout=60).state is RunState.CANCELED
+    assert "checkpoint saved" in run.log("finetune")[0]
+    assert alive_in(run.folder) == []
+    toy.release("finetune")
+    assert mode.resume(run, wait=False) == run
+    events: list[dict[str, Any]] = []
+    assert run.wait(events.append, timeout=60).state is RunState.COMPLETED
+    assert events[-1]["event"] == "run-finished"
+
+
+def test_unfinished_outputs_are_cleared_when_the_step_is_no_longer_the_same(toy: Toy, mode: LocalMode) -> None:
+    toy.fail("finetune")
+    with pytest.raises(JobFailedError):
+        mode.submit(mode.plan(toy.recipe()))
+    run = mode.store.list()[0]
+    assert (run.outputs()["checkpoints"] / "step.txt").read_text() == "3"
+    record = run.folder / "steps" / "finetune" / "step.json"
+    record.write_bytes(orjson.dumps({"key": "another"}))
+    (run.outputs()["checkpoints"] / "step.txt").write_text("5")
+    toy.release("finetune")
+    mode.resume(run)
+    assert "from step 5" not in run.log("finetune")[0]
+
+
+def test_secrets_in_the_environment_reach_no_file(toy: Toy, mode: LocalMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "s3cr3t-value-of-a-token"
+    monkeypatch.setenv("MY_SERVICE_TOKEN", secret)
+    main = toy.folder / "bundled" / "components" / "prepare" / "main.py"
+    main.write_text(f"import os\nprint('env', os.environ['MY_SERVICE_TOKEN'])\nprint('?sv=1&s' + 'ig=abc%2Fdef')\n{main.read_text()}")
+    run = mode.submit(mode.plan(toy.recipe()))
+    assert "env [redacted]" in run.log("prepare")[0]
+    for file in (path for path in toy.root.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        assert secret.encode() not in content, file
+        assert b"sig=abc" not in content, file
+
+
+def test_watching_stops_without_stopping_the_run(toy: Toy, mode: LocalMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.hold("finetune")
+    plan = mode.plan(toy.recipe())
+    run = mode.submit(plan, wait=False)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "wait", interrupt)
+        with pytest.raises(InterruptedRunError, match="goes on"):
+            mode.submit(plan)
+    assert run.state in {RunState.PREPARING, RunState.RUNNING}
+    toy.release("finetune")
+    assert run.wait(timeout=60).state is RunState.COMPLETED
