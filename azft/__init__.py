@@ -6,6 +6,7 @@ The public API is loaded on first use, so that `import azft` stays light:
     recipe = azft.load_recipe("recipe.yaml")
     run = azft.submit(azft.plan(recipe, mode="local"))
 """
+# ruff: noqa: TC004 - the names are imported for readers and type checkers; at run time _Package loads them
 
 from __future__ import annotations
 

@@ -12,11 +12,12 @@ Nothing prints or asks here. Whatever a person should read is in the returned va
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azft.errors import MissingDependencyError, NotFoundError, UsageError
+from azft.errors import NotFoundError, UsageError
+from azft.extras import needs
 from azft.recipe_file import RecipeFile, load_recipe
 
 if TYPE_CHECKING:
@@ -52,36 +53,34 @@ def init(
 
 
 def check(recipe: RecipeLike, *, near_duplicates: bool = True, processes: int | None = None) -> DataReport:
-    """Every problem of the recipe's data, in one pass over each file; nothing is raised for a problem of the data.
+    """Every problem of the recipe's data and model, in one pass over each file; none of them is raised.
 
-    Token lengths are checked where the model's tokenizer is on this machine. Raises `RecipeError` for a recipe that does
-    not validate.
+    Token lengths and the chat template are checked where the model is on this machine. Raises `RecipeError` for a
+    recipe that does not validate.
     """
-    from azft.data.check import check_data
+    from azft.data_check import check_recipe
 
-    file = _recipe(recipe)
-    return check_data(file, near_duplicates=near_duplicates, processes=processes, lengths=_length_counter(file))
+    return check_recipe(_recipe(recipe), near_duplicates=near_duplicates, processes=processes)
 
 
 def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:
     """The first rows as the model will see them: text, tokens, and which of them are in the loss."""
     from azft.catalog import materialize, resolve_model
 
-    try:
+    with needs("data", "The preview"):
         from azft.data.preview import preview as render
         from azft.data.tokenizer import load_tokenizer
-    except ImportError as error:
-        raise MissingDependencyError(error.name or "tokenizers", extra="data", purpose="The preview") from None
 
     file = _recipe(recipe)
     return render(file, load_tokenizer(materialize(resolve_model(file))), rows=rows)
 
 
 def plan(recipe: RecipeLike, mode: str = "local") -> Plan:
-    """What a run of the recipe would do, exactly. Findings are in the plan; only a model that can't be found raises."""
+    """What a run of the recipe would do, exactly. Findings are in the plan; a model that can't be found raises."""
+    from azft.data_check import check_for_plan
     from azft.modes import get_mode
 
-    return get_mode(mode).plan(_recipe(recipe), check_data=lambda file: check(file).findings)
+    return get_mode(mode).plan(_recipe(recipe), check_data=check_for_plan)
 
 
 def load_plan(path: Path | str) -> Plan:
@@ -107,8 +106,8 @@ def submit(
 ) -> Run:
     """Carry out a plan, or a recipe planned for `mode`. The same plan twice is one run.
 
-    `again` asks for a second run of the same plan; `force` reuses no step of an earlier one; without `wait` the run goes
-    on in a process of its own. `on_event` gets each event as it happens.
+    `again` asks for a second run of the same plan; `force` reuses no step of an earlier one; without `wait` the run
+    goes on in a process of its own. `on_event` gets each event as it happens.
 
     Raises `FindingsError` when a finding stands in the way, `StalePlanError` when something changed since the plan was
     made, `JobFailedError` when the run failed and `InterruptedRunError` when it was stopped.
@@ -213,9 +212,8 @@ def models() -> list[dict[str, Any]]:
 
     listed = []
     for row in load_catalog().models:
-        here = model_folder(row.name).is_dir() or (
-            row.hub_id is not None and hub_folder(row.hub_id, row.revision) is not None
-        )
+        in_hub = row.hub_id is not None and hub_folder(row.hub_id, row.revision) is not None
+        here = model_folder(row.name).is_dir() or in_hub
         listed.append({**row.model_dump(mode="json"), "here": here})
     return listed
 
@@ -227,14 +225,9 @@ def get_model(name: str, *, progress: Callable[[str], None] | None = None) -> Pa
     return fetch(name, progress)
 
 
-def _recipe(recipe: RecipeLike, overrides: Iterable[str] = ()) -> RecipeFile:
-    return recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe, overrides=overrides)
+def _recipe(recipe: RecipeLike) -> RecipeFile:
+    return recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
 
 
 def _run(run: Run | str) -> Run:
     return get_run(run) if isinstance(run, str) else run
-
-
-def _length_counter(file: RecipeFile) -> Any:
-    """Counts tokens with the model's own tokenizer; None where it isn't here (a stand-in's says nothing of lengths)."""
-    return None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azft.errors import MissingDependencyError, NotFoundError
+from azft.errors import NotFoundError
+from azft.extras import needs
 from azft.runs import Run
 
 Message = dict[str, str]
@@ -33,7 +34,7 @@ def open_chat(what: Run | Path) -> Chat:
     """Load a run's packaged model, or a model folder. Raises `NotFoundError` when there is none."""
     if isinstance(what, Run):
         folder = what.outputs().get("packaged")
-        if folder is None or not (folder / "config.json").is_file() and not (folder / "adapter").is_dir():
+        if folder is None or not any((folder / name).exists() for name in ("config.json", "adapter")):
             fix = f"See how far it is: azft status {what.name}"
             raise NotFoundError(f"Run {what.name} has no model yet ({what.state}).", fix=fix)
         stand_in = what.plan["model"]["kind"] == "stand-in"
@@ -41,9 +42,7 @@ def open_chat(what: Run | Path) -> Chat:
         folder, stand_in = what, False
         if not folder.is_dir():
             raise NotFoundError(f"There is no model folder {folder}.", fix="See the runs: azft runs")
-    try:
+    with needs("train", "Chat"):
         from azft.training.generate import load_chat
-    except ImportError as error:
-        raise MissingDependencyError(error.name or "torch", extra="train", purpose="Chat") from None
     note = "This model is a stand-in: tiny, from random weights. It proves the pipeline, not the quality."
     return Chat(folder, load_chat(folder), note if stand_in else "")

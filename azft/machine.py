@@ -16,18 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import azft
+from azft.extras import EXTRAS, LOCAL_MODE
 from azft.findings import Finding, Severity
-
-EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "data": ("preview, token lengths, Parquet", ("jinja2", "numpy", "pyarrow", "tokenizers")),
-    "train": ("training and chat", ("gguf", "peft", "safetensors", "torch", "transformers")),
-    "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
-    "mlflow": ("the mirror of metrics; optional", ("azureml-mlflow", "mlflow")),
-}
-"""Extra -> what it is for, and its packages; a test compares them with pyproject.toml."""
-
-LOCAL_MODE = ("data", "train", "azure")
-"""Extras without which nothing can be trained on this machine."""
 
 
 @dataclass(frozen=True)

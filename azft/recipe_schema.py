@@ -17,7 +17,7 @@ _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a recipe file: unknown keys are refused, every key is described."""
     schema = Recipe.model_json_schema()
-    # Values may be `${VARIABLE}`, which only text can hold; the editor's check of numbers is worth more than allowing it.
+    # Editors underline `${VARIABLE}` in place of a number: their check of numbers is worth more than allowing it.
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "azft recipe", **schema}
 
 
@@ -29,12 +29,12 @@ def reference() -> str:
         "",
         "<!-- Written by scripts/generate_docs.py from azft/recipe.py; a test fails when it is not current. -->",
         "",
-        "A recipe is a YAML file. Unknown keys are errors; `azft check` names the line and what was probably meant. `azft init`",
-        "writes a commented one, and `azft schema` prints the JSON Schema that editors complete from.",
+        "A recipe is a YAML file. Unknown keys are errors; `azft check` names the line and what was probably meant.",
+        "`azft init` writes a commented one, and `azft schema` prints the JSON Schema that editors complete from.",
         "",
         "Values can be changed without touching the file, in this order (the last wins):",
         "",
-        "1. `${NAME}` or `${NAME:-default}` in a value is replaced by the environment variable, as if its text stood there",
+        "1. `${NAME}` or `${NAME:-default}` in a value becomes the environment variable, as if its text stood there",
         "   (inside `{...}` put the value in quotes);",
         "2. `AZFT_RECIPE__TRAINING__EPOCHS=1` in the environment sets `training.epochs`;",
         "3. `--set training.epochs=1` on the command line does the same.",

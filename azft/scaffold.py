@@ -1,4 +1,4 @@
-"""What `azft init` lays out: a commented recipe, its schema for editors, and example data that can be trained on at once."""
+"""What `azft init` lays out: a commented recipe, its schema for editors, and example data to train on at once."""
 
 from __future__ import annotations
 

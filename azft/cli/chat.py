@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -24,6 +24,13 @@ Example:
 Without --prompt it is a conversation: an empty line or Ctrl-D ends it.
 WHAT is a run's name (or the start of it), or a model folder with a / in it.
 """
+
+
+class Settings(TypedDict):
+    """How an answer is made."""
+
+    max_new_tokens: int
+    temperature: float
 
 
 @click.command(epilog=EPILOG)
@@ -63,7 +70,7 @@ def command(
     if chat.note:
         note(chat.note)
     messages = [{"role": "system", "content": system}] if system else []
-    settings = {"max_new_tokens": max_tokens, "temperature": temperature}
+    settings: Settings = {"max_new_tokens": max_tokens, "temperature": temperature}
     if prompt is None:
         _converse(chat, messages, settings)
         return
@@ -75,7 +82,7 @@ def command(
         output.show({"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer})
 
 
-def _converse(chat: Chat, messages: list[dict[str, str]], settings: dict[str, Any]) -> None:
+def _converse(chat: Chat, messages: list[dict[str, str]], settings: Settings) -> None:
     note("An empty line ends the conversation.")
     while True:
         try:
@@ -93,7 +100,7 @@ def _converse(chat: Chat, messages: list[dict[str, str]], settings: dict[str, An
             messages.pop()
 
 
-def _answer(chat: Chat, messages: list[dict[str, str]], settings: dict[str, Any]) -> str:
+def _answer(chat: Chat, messages: list[dict[str, str]], settings: Settings) -> str:
     """Write the answer as it comes."""
     pieces = []
     for piece in chat.reply(messages, **settings):

@@ -36,8 +36,8 @@ Example:
 def command(folder: str, task: str, model: str | None, name: str | None, force: bool, output: Output) -> None:
     """Write a commented recipe, its schema and example data into FOLDER.
 
-    The example is a bakery's assistant: it can be trained on as it is. For your own data, change the three paths and the
-    model in the recipe.
+    The example is a bakery's assistant, and can be trained on as it is. For your own data, change the three paths and
+    the model in the recipe.
     """
     from azft import api
 

@@ -158,15 +158,12 @@ class Plain(Watcher):
                 note(f"{step}: {self.training.words()}")
 
 
+STYLES = {"running": "cyan", "done": "green", "reused": "green", "failed": "red"}
+"""What a step's state is shown in."""
+
+
 class Live(Watcher):
     """A table of steps and a line of training that redraw themselves in place."""
-
-    MARKS = {
-        "running": ("cyan", "running"),
-        "done": ("green", "done"),
-        "reused": ("green", "reused"),
-        "failed": ("red", "failed"),
-    }
 
     def __init__(self, *, follow: bool) -> None:
         from rich.live import Live as RichLive
@@ -209,10 +206,11 @@ class Live(Watcher):
 
         grid = Table.grid(padding=(0, 2, 0, 0))
         for step, (state, seconds, began) in self.steps.items():
-            style, word = self.MARKS[state]
             spent = seconds if seconds is not None else time.monotonic() - began if state == "running" else None
             grid.add_row(
-                Text(step), Text(word, style=style), Text("" if spent is None else duration(spent), style="dim")
+                Text(step),
+                Text(state, style=STYLES[state]),
+                Text("" if spent is None else duration(spent), style="dim"),
             )
         parts: list[RenderableType] = [grid]
         if self.training.step:

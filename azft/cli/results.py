@@ -30,7 +30,7 @@ def announce(plan: Plan, output: Output) -> None:
 
 
 def watch(start: Callable[[Callable[[dict[str, Any]], None]], Run], output: Output, *, follow: bool, wait: bool) -> int:
-    """Start or join a run, show its progress, then its result. Errors go on to the caller, after a JSON line of them."""
+    """Start or join a run, show its progress, then its result. Errors are raised, after a JSON line of them."""
     from azft import api
 
     with watcher(output, follow=follow) as on_event:

@@ -1,0 +1,74 @@
+"""The data's check together with the model's: token lengths and the chat template, where the model is on this machine.
+
+`azft.data.check` knows no models and the catalog no data; this is where the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from azft.catalog import resolve_model
+from azft.catalog.resolve import ResolvedModel
+from azft.data.check import DataReport, check_data
+from azft.data.scan import LengthCounter
+from azft.errors import AzftError, FindingsError, MissingDependencyError
+from azft.extras import needs
+from azft.findings import Finding, Severity, by_severity
+from azft.recipe_file import RecipeFile
+
+
+def check_recipe(recipe_file: RecipeFile, *, near_duplicates: bool = True, processes: int | None = None) -> DataReport:
+    """Everything that can be found wrong with a recipe's data and model before it runs."""
+    try:
+        model: ResolvedModel | None = resolve_model(recipe_file)
+        found: Sequence[Finding] = ()
+    except FindingsError as error:
+        model, found = None, error.findings
+    report = _check(recipe_file, model, near_duplicates=near_duplicates, processes=processes)
+    return replace(report, findings=tuple(by_severity([*report.findings, *found])))
+
+
+def check_for_plan(recipe_file: RecipeFile) -> Sequence[Finding]:
+    """The same for a plan, which resolves the model itself and reports what is wrong with it."""
+    try:
+        model: ResolvedModel | None = resolve_model(recipe_file)
+    except FindingsError:
+        model = None
+    return _check(recipe_file, model, near_duplicates=True, processes=None).findings
+
+
+def _check(
+    recipe_file: RecipeFile, model: ResolvedModel | None, *, near_duplicates: bool, processes: int | None
+) -> DataReport:
+    lengths, found = _tokenizer(recipe_file, model)
+    report = check_data(
+        recipe_file,
+        near_duplicates=near_duplicates,
+        processes=processes,
+        lengths=lengths,
+        context_length=model.context_length if model else None,
+    )
+    return replace(report, findings=tuple(by_severity([*report.findings, *found])))
+
+
+def _tokenizer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[LengthCounter | None, list[Finding]]:
+    """What counts tokens, and what is wrong with the tokenizer or template. A stand-in's says nothing about lengths."""
+    if model is None or model.path is None:
+        return None, []
+    try:
+        with needs("data", "Counting tokens"):
+            from azft.data.masking import ChatRenderer
+            from azft.data.template_probe import RefusalError
+            from azft.data.tokenizer import load_tokenizer
+    except MissingDependencyError:  # lengths stay unchecked, and the report says so
+        return None, []
+    place = (str(recipe_file.path), recipe_file.line_of("model"))
+    try:
+        renderer = ChatRenderer(load_tokenizer(Path(model.path)))
+    except RefusalError as refusal:
+        return None, [refusal.finding(*place)]
+    except AzftError as error:
+        return None, [Finding("model-tokenizer", Severity.ERROR, error.message, error.fix, *place)]
+    return renderer.count_tokens, list(renderer.probe.findings)

@@ -1,0 +1,31 @@
+"""The optional parts of azft: which packages each needs and what for, and the error when one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from azft.errors import MissingDependencyError
+
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "data": ("preview, token lengths, Parquet", ("jinja2", "numpy", "pyarrow", "tokenizers")),
+    "train": ("training and chat", ("gguf", "peft", "safetensors", "torch", "transformers")),
+    "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
+    "mlflow": ("the mirror of metrics; optional", ("azureml-mlflow", "mlflow")),
+}
+"""Extra -> what it is for, and its packages; a test compares them with pyproject.toml."""
+
+LOCAL_MODE = ("data", "train", "azure")
+"""Extras without which nothing can be trained on this machine."""
+
+
+@contextmanager
+def needs(extra: str, purpose: str) -> Iterator[None]:
+    """Turn a failed import of an optional package into a `MissingDependencyError` that names the pip line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in {"", "azft"}:  # a fault of ours, which must not look like a missing package
+            raise
+        raise MissingDependencyError(name, extra=extra, purpose=purpose) from None
