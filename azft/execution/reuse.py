@@ -64,22 +64,9 @@ class Manifest:
         """One hash for an output's contents."""
         return sha256_bytes(canonical_json({name: digest for name, (_, digest) in self.files[output].items()}))
 
-    def matches(self, outputs: Mapping[str, Path]) -> bool:
-        """Whether the outputs are exactly what was recorded; sizes first, because hashing takes longer."""
-        if self.files.keys() != outputs.keys():
-            return False
-        for name, path in outputs.items():
-            found = dict(_files(path))
-            recorded = self.files[name]
-            if found.keys() != recorded.keys() or any(
-                found[rel].stat().st_size != size for rel, (size, _) in recorded.items()
-            ):
-                return False
-        return all(
-            sha256_file(path / rel if rel else path) == digest
-            for name, path in outputs.items()
-            for rel, (_, digest) in self.files[name].items()
-        )
+    def damaged(self, outputs: Mapping[str, Path]) -> set[str]:
+        """The outputs that are not exactly what was recorded: changed, added to, or with something missing."""
+        return {name for name, path in outputs.items() if not _intact(path, self.files.get(name))}
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -119,17 +106,16 @@ def write_finished(file: Path, finished: Finished) -> None:
 
 
 def read_finished(file: Path, key: str) -> Finished | None:
-    """A recorded step with this key whose outputs are still intact; None otherwise, whatever is wrong."""
+    """A recorded step with this key; None when there is none or the record is broken. Its outputs are not looked at."""
     try:
         data = orjson.loads(file.read_bytes())
         if data["format"] != _FORMAT or data["key"] != key:
             return None
-        finished = Finished(
+        return Finished(
             key=key,
             outputs={name: Path(path) for name, path in data["outputs"].items()},
             manifest=Manifest.from_dict(data["files"]),
         )
-        return finished if finished.manifest.matches(finished.outputs) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -160,6 +146,16 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [("", path)]
     return [(file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()]
+
+
+def _intact(path: Path, recorded: Mapping[str, tuple[int, str]] | None) -> bool:
+    found = dict(_files(path))
+    if recorded is None or found.keys() != recorded.keys():
+        return False
+    # Sizes first: hashing takes longer.
+    return all(found[rel].stat().st_size == size for rel, (size, _) in recorded.items()) and all(
+        sha256_file(found[rel]) == digest for rel, (_, digest) in recorded.items()
+    )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -165,7 +165,11 @@ class _Runner:
     def reuse(self, step: Step, key: str, outputs: Mapping[str, Path]) -> Finished | None:
         for record in self.records(step, key):
             finished = read_finished(record, key)
-            if finished is None or finished.outputs.keys() != outputs.keys():
+            if (
+                finished is None
+                or finished.outputs.keys() != outputs.keys()
+                or finished.manifest.damaged(finished.outputs)
+            ):
                 continue
             if dict(finished.outputs) != dict(outputs):
                 take_over(finished, outputs)
@@ -177,10 +181,15 @@ class _Runner:
     def begin(self, step: Step, key: str, outputs: Mapping[str, Path]) -> None:
         """Make the places for outputs. What an earlier attempt left there stays only when it had the same key."""
         record = self.folder / "steps" / step.name / "step.json"
+        own = self.records(step, key)[0]
         if self.options.force or _key_in(record) != key:
-            for path in outputs.values():
-                remove(path)
-        remove(self.records(step, key)[0])
+            clear = set(outputs)
+        else:
+            finished = read_finished(own, key)
+            clear = finished.manifest.damaged(outputs) if finished else set()
+        for name in clear:
+            remove(outputs[name])
+        remove(own)
         write_json(record, {"key": key})
         for name, path in outputs.items():
             _make_place(path, step.outputs[name])

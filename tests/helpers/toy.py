@@ -14,7 +14,7 @@ from azft.catalog import ResolvedModel
 from azft.catalog.folder import folder_identity
 from azft.recipe_file import RecipeFile, load_recipe
 
-MAIN = '''
+MAIN = """
 import argparse, json, os, pathlib, signal, sys, time
 step = pathlib.Path(__file__).parent.name
 arguments = sys.argv[1:]
@@ -44,7 +44,7 @@ read = {name: pathlib.Path(path) for name, path in values.items() if name != out
 text = "".join(file.read_text() for name in ("train", "dataset", "trained") if name in read
                for file in ([read[name]] if read[name].is_file() else sorted(read[name].rglob("*"))))
 (pathlib.Path(values[output]) / "result.txt").write_text(f"{step}({text.strip()})")
-'''
+"""
 
 PACKAGE = b"toy steps import nothing of azft"
 

@@ -254,7 +254,9 @@ def test_secrets_in_the_environment_reach_no_file(toy: Toy, mode: LocalMode, mon
     secret = "s3cr3t-value-of-a-token"
     monkeypatch.setenv("MY_SERVICE_TOKEN", secret)
     main = toy.folder / "bundled" / "components" / "prepare" / "main.py"
-    main.write_text(f"import os\nprint('env', os.environ['MY_SERVICE_TOKEN'])\nprint('?sv=1&s' + 'ig=abc%2Fdef')\n{main.read_text()}")
+    main.write_text(
+        f"import os\nprint('env', os.environ['MY_SERVICE_TOKEN'])\nprint('?sv=1&s' + 'ig=abc%2Fdef')\n{main.read_text()}"
+    )
     run = mode.submit(mode.plan(toy.recipe()))
     assert "env [redacted]" in run.log("prepare")[0]
     for file in (path for path in toy.root.rglob("*") if path.is_file()):
