@@ -1,0 +1,117 @@
+"""Which sequences form which batch on which rank, and how a batch becomes tensors. There is no padding anywhere.
+
+A batch is one row of tokens, (1, tokens): its documents one after another, positions starting at 0 in each. So a packed
+sequence, several of them, and unpacked documents all have one shape, and nothing is computed for filler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from azft.data.dataset import TokenDataset
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents in a row, and which of their tokens count.
+
+    `rows[i]` is the position whose hidden state predicts `labels[i]`, the token after it in the same document.
+    """
+
+    input_ids: Tensor
+    """(1, tokens) int64."""
+    position_ids: Tensor
+    """(1, tokens) int64, from 0 in each document."""
+    rows: Tensor
+    """(labels,) int64."""
+    labels: Tensor
+    """(labels,) int64."""
+    document_lengths: tuple[int, ...]
+    sequences: tuple[int, ...] = ()
+    """Which sequences of the dataset are inside, for messages."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the batch."""
+        return self.input_ids.shape[1]
+
+    @property
+    def model_inputs(self) -> dict[str, Any]:
+        """Arguments of a transformers model. No mask and no cache: either makes neighbours visible."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.position_ids,
+            "attention_mask": None,
+            "use_cache": False,
+            "document_lengths": self.document_lengths,
+        }
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        if device.type == "cpu":
+            return self
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in moved.items() if isinstance(value, torch.Tensor)}
+        return Batch(**{**moved, **{k: v.pin_memory().to(device, non_blocking=True) for k, v in tensors.items()}})
+
+
+def assemble(documents: Sequence[tuple[NDArray[Any], NDArray[Any]]], sequences: Sequence[int] = ()) -> Batch:
+    """Concatenate documents, given as (tokens, loss_mask) arrays of shape (tokens,)."""
+    lengths = [len(tokens) for tokens, _ in documents]
+    ids = np.concatenate([tokens for tokens, _ in documents]).astype(np.int64)
+    labelled = np.concatenate([mask for _, mask in documents]).astype(bool)
+    starts = np.cumsum([0, *lengths[:-1]])
+    labelled[starts] = False  # the first token of a document follows nothing
+    targets = np.flatnonzero(labelled)
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths)
+    return Batch(
+        input_ids=torch.from_numpy(ids)[None],
+        position_ids=torch.from_numpy(positions)[None],
+        rows=torch.from_numpy(targets - 1),
+        labels=torch.from_numpy(ids[targets]),
+        document_lengths=tuple(lengths),
+        sequences=tuple(sequences),
+    )
+
+
+def batch_of(dataset: TokenDataset, sequences: Sequence[int]) -> Batch:
+    """The batch made of some sequences of a dataset."""
+    return assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
+
+
+def epoch_order(sequences: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch (from 0) visits the sequences; the same on every machine and rank. (sequences,)."""
+    return np.random.default_rng([seed, epoch]).permutation(sequences)
+
+
+def global_batch(sequences: int, *, size: int, step: int, seed: int) -> NDArray[np.int64]:
+    """The sequences of optimizer step `step` (from 0).
+
+    An epoch's last batch may be smaller: every sequence is seen once an epoch, none is dropped or repeated, and no
+    batch mixes two epochs. Its loss is normalised by its own label tokens, like that of every batch.
+    """
+    steps_per_epoch = -(-sequences // size)
+    epoch, position = divmod(step, steps_per_epoch)
+    return epoch_order(sequences, seed=seed, epoch=epoch)[position * size : (position + 1) * size]
+
+
+def share(sequences: Sequence[int] | NDArray[np.int64], *, micro: int, rank: int, ranks: int) -> list[list[int]]:
+    """The micro-batches of `micro` sequences that one rank computes; empty ones make every rank's list equally long.
+
+    The batch is cut into micro-batches, which the ranks take in turn. Every rank must take part in every exchange of
+    gradients, hence the empty ones.
+    """
+    cut = [[int(s) for s in sequences[i : i + micro]] for i in range(0, len(sequences), micro)]
+    rounds = -(-len(cut) // ranks)
+    mine = cut[rank::ranks]
+    return mine + [[] for _ in range(rounds - len(mine))]

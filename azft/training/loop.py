@@ -1,0 +1,320 @@
+"""The training loop: steps, evaluations, early stopping, checkpoints. Readable in one sitting, and complete.
+
+One step: each rank runs its micro-batches forward and backward; gradients of summed losses are scaled by one over the
+label tokens of the whole global batch, which are known beforehand, so that batch size, accumulation and number of ranks
+do not change the gradient; they are exchanged with the last micro-batch, clipped, and applied. Everything that the next
+step depends on is in `Progress`, the weights, the optimizer and the random numbers: that is what a checkpoint holds.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from azft.errors import AzftError
+from azft.training import snapshot
+from azft.training.batches import batch_of, global_batch, share
+from azft.training.metrics import Metrics, duration
+
+if TYPE_CHECKING:
+    from azft.data.dataset import TokenDataset
+    from azft.recipe import Training
+    from azft.training.checkpoints import Checkpoint, CheckpointFolder
+    from azft.training.devices import Arithmetic
+    from azft.training.distribution import SingleProcess
+    from azft.training.loss import TokenLoss
+    from azft.training.schedule import Timetable
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; saved in every checkpoint.
+
+    `window_*` add up over the steps since the last line of metrics, so that a line is the mean over them.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    window_loss: float = 0.0
+    window_labels: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    evaluations_without_improvement: int = 0
+    stopped_early: bool = False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step saw: summed loss and counts over the global batch, and the gradient's norm before clipping."""
+
+    loss_sum: float
+    labels: int
+    tokens: int
+    grad_norm: float
+    stop_requested: bool
+
+
+class NonFiniteError(AzftError):
+    """The loss or the gradient became NaN or infinite; the weights are those of the step before."""
+
+
+class Loop:
+    """Trains `module` on `train`, from wherever the newest checkpoint stands.
+
+    `validation` may be None: then nothing is evaluated.
+    """
+
+    def __init__(
+        self,
+        module: TokenLoss,
+        *,
+        training: Training,
+        timetable: Timetable,
+        arithmetic: Arithmetic,
+        ranks: SingleProcess,
+        train: TokenDataset,
+        validation: TokenDataset | None,
+        checkpoints: CheckpointFolder,
+        metrics: Metrics,
+    ) -> None:
+        self.module = module
+        self.wrapped = ranks.wrap(module)
+        self.training = training
+        self.timetable = timetable
+        self.arithmetic = arithmetic
+        self.ranks = ranks
+        self.train = train
+        self.validation = validation
+        self.checkpoints = checkpoints
+        self.metrics = metrics
+        self.parameters = list(snapshot.trained_parameters(module).values())
+        self.optimizer = make_optimizer(self.parameters, training)
+        self.last_save = -1
+
+    def run(self, progress: Progress, stop_requested: Callable[[], bool] = lambda: False) -> tuple[Progress, bool]:
+        """Train until the timetable ends, patience does, or a stop is requested.
+
+        Returns the progress, and whether a requested stop ended it (after the step in hand, with a checkpoint).
+        """
+        self.module.train()
+        seconds, tokens, began = 0.0, 0, time.perf_counter()
+        while progress.step < self.timetable.total_steps and not progress.stopped_early:
+            result = self.step(progress.step, stop_requested)
+            progress = replace(
+                progress,
+                step=progress.step + 1,
+                tokens=progress.tokens + result.tokens,
+                window_loss=progress.window_loss + result.loss_sum,
+                window_labels=progress.window_labels + result.labels,
+            )
+            seconds += time.perf_counter() - began
+            tokens += result.tokens
+            if progress.step % self.training.logging_steps == 0 or progress.step == self.timetable.total_steps:
+                self._log(progress, result, tokens / seconds)
+                progress, seconds, tokens = replace(progress, window_loss=0.0, window_labels=0), 0.0, 0
+            improved = False
+            if self.validation is not None and self.timetable.evaluate_after(progress.step):
+                progress, improved = self._evaluate(progress)
+            if result.stop_requested or progress.stopped_early or improved or self.timetable.save_after(progress.step):
+                self.save(progress)
+            if result.stop_requested:
+                return progress, True
+            began = time.perf_counter()
+        return progress, False
+
+    def step(self, step: int, stop_requested: Callable[[], bool] = lambda: False) -> StepResult:
+        """One optimizer update, number `step` (from 0).
+
+        Raises:
+            NonFiniteError: Before anything is updated.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.timetable.learning_rate(step + 1)
+        sequences = global_batch(
+            len(self.train), size=self.training.global_batch_size, step=step, seed=self.training.seed
+        )
+        losses, tokens = self.accumulate(sequences.tolist())
+        norm = self.ranks.clip(self.parameters, self.training.max_grad_norm)
+        # One exchange a step carries all that the ranks must agree on.
+        local = math.fsum(loss for _, loss in losses)
+        loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
+        grad_norm = float(norm)
+        if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+            raise self._non_finite(step, losses, loss_sum, grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        labels = int(self.train.label_counts[sequences].sum())
+        return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
+
+    def accumulate(self, sequences: list[int]) -> tuple[list[tuple[list[int], float]], int]:
+        """Leave the gradient of the mean loss per label token of a global batch in the weights' `.grad`.
+
+        Returns this rank's micro-batches with their summed losses, and its number of tokens.
+        """
+        labels = int(self.train.label_counts[sequences].sum())
+        mine = share(sequences, micro=self.training.micro_batch_size, rank=self.ranks.rank, ranks=self.ranks.ranks)
+        losses, tokens = [], 0
+        for index, members in enumerate(mine):
+            # A rank without work left computes the first sequence with weight zero, so that it can take part.
+            batch = batch_of(self.train, members or sequences[:1]).to(self.ranks.device)
+            weight = self.ranks.ranks / max(labels, 1) if members else 0.0
+            last = index == len(mine) - 1
+            with nullcontext() if last else self.ranks.accumulating(self.wrapped):
+                with self.arithmetic.autocast():
+                    loss = self.wrapped(batch)
+                (loss * weight).backward()
+            if members:
+                losses.append((members, loss.detach()))
+                tokens += batch.tokens
+        # Read at the end: on a GPU each reading waits for it.
+        return [(members, float(loss)) for members, loss in losses], tokens
+
+    def evaluate(self) -> float:
+        """Mean loss per label token of the validation data, over all ranks."""
+        assert self.validation is not None
+        self.module.eval()
+        everything = range(len(self.validation))
+        loss, labels = 0.0, 0
+        for members in share(
+            everything, micro=self.training.micro_batch_size, rank=self.ranks.rank, ranks=self.ranks.ranks
+        ):
+            if members:
+                batch = batch_of(self.validation, members).to(self.ranks.device)
+                with self.arithmetic.autocast():
+                    loss += float(self.module.score(batch).loss)
+                labels += len(batch.labels)
+        self.module.train()
+        loss, total = self.ranks.add_up([loss, labels])
+        return loss / max(total, 1)
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint of this moment (once) and remove those that are no longer to be kept."""
+        if self.last_save == progress.step:
+            return
+        self.last_save = progress.step
+        random = snapshot.random_state(self.ranks)
+        if self.ranks.is_main:
+            self.metrics.flush()
+            tensors = {
+                "weights": snapshot.weights(self.module),
+                "optimizer": snapshot.optimizer_state(self.module, self.optimizer),
+                "random": random,
+            }
+            self.checkpoints.save(progress.step, tensors, asdict(progress))
+            self.checkpoints.rotate(progress.best_step)
+
+    def restore(self, checkpoint: Checkpoint) -> Progress:
+        """Go back to a checkpoint's moment, bit for bit, random numbers included."""
+        snapshot.load_weights(self.module, checkpoint.tensors("weights"))
+        snapshot.load_optimizer_state(self.module, self.optimizer, checkpoint.tensors("optimizer"))
+        if not snapshot.load_random_state(self.ranks, checkpoint.tensors("random")):
+            self.metrics.say("note: the checkpoint is of another number of ranks; random numbers start anew")
+            snapshot.seed_everything(self.training.seed + checkpoint.step, self.ranks.rank)
+        self.last_save = checkpoint.step
+        return Progress(**checkpoint.state)
+
+    def _evaluate(self, progress: Progress) -> tuple[Progress, bool]:
+        """Evaluate, and count towards early stopping.
+
+        The second value says whether a checkpoint is due because this one may be the result.
+        """
+        loss = self.evaluate()
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"The evaluation loss is {loss} after step {progress.step}.", fix=_REMEDIES)
+        patience = self.training.early_stopping_patience
+        threshold = self.training.early_stopping_threshold if patience else 0.0
+        self.metrics.log({"step": progress.step, "epoch": self.timetable.epoch(progress.step), "eval_loss": loss})
+        self.metrics.say(f"step {progress.step}/{self.timetable.total_steps}  eval loss {loss:.4f}")
+        if progress.best_loss is None or loss < progress.best_loss - threshold:
+            best = replace(progress, best_loss=loss, best_step=progress.step, evaluations_without_improvement=0)
+            return best, patience is not None
+        waited = progress.evaluations_without_improvement + 1
+        stop = patience is not None and waited >= patience
+        if stop:
+            self.metrics.say(
+                f"no improvement in {waited} evaluations: stopping, the result is step {progress.best_step}"
+            )
+        return replace(progress, evaluations_without_improvement=waited, stopped_early=stop), False
+
+    def _log(self, progress: Progress, result: StepResult, speed: float) -> None:
+        step, total = progress.step, self.timetable.total_steps
+        loss = progress.window_loss / max(progress.window_labels, 1)
+        rate = self.timetable.learning_rate(step)
+        self.metrics.log(
+            {
+                "step": step,
+                "total_steps": total,
+                "epoch": self.timetable.epoch(step),
+                "loss": loss,
+                "learning_rate": rate,
+                "grad_norm": result.grad_norm,
+                "tokens": progress.tokens,
+                "tokens_per_second": speed,
+            }
+        )
+        left = progress.tokens / step * (total - step) / speed
+        self.metrics.say(
+            f"step {step}/{total}  loss {loss:.4f}  learning rate {rate:.2e}  gradient norm {result.grad_norm:.3g}  "
+            f"{speed:,.0f} tokens/s  {duration(left)} left"
+        )
+
+    def _non_finite(self, step: int, losses: list[tuple[list[int], float]], loss: float, norm: float) -> NonFiniteError:
+        bad = [members for members, value in losses if not math.isfinite(value)] or [members for members, _ in losses]
+        sequences = sorted(s for members in bad for s in members)
+        offsets, documents = self.train.sequence_offsets, self.train.sequence_documents
+        numbers = sorted(int(d) for s in sequences for d in documents[offsets[s] : offsets[s + 1]])
+        shown = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+        return NonFiniteError(
+            f"Step {step + 1}: the loss is {loss / max(1, self.ranks.ranks):g} and the gradient's norm {norm:g} "
+            f"(rank {self.ranks.rank}, training documents {shown}). The weights were not updated.",
+            fix=_REMEDIES,
+        )
+
+
+_REMEDIES = (
+    "Look at those rows; lower training.learning_rate, raise training.warmup_ratio, or set training.precision: fp32. "
+    "The run resumes from its last checkpoint."
+)
+
+
+def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.AdamW:
+    """AdamW as the recipe says; weight decay spares vectors (biases and norms), as is usual."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=training.learning_rate or 0.0,
+        betas=(training.adam_beta1, training.adam_beta2),
+        eps=training.adam_epsilon,
+        fused=True,
+    )
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a wish that the loop asks for; the handler of before comes back when the block ends."""
+    asked = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before: Any = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

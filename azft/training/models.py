@@ -1,0 +1,149 @@
+"""A folder with a model becomes a transformers model. Weights come from safetensors only; nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from azft.errors import AzftError, NotFoundError, UsageError
+from azft.files import canonical_json, sha256_bytes, write_bytes
+from azft.tasks import TASKS
+
+_SAMPLED_BYTES = 1 << 22
+
+
+def load_model(
+    folder: Path,
+    *,
+    task: str = "chat-completion",
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Load a model with its task's head, in evaluation mode on the CPU.
+
+    Args:
+        folder: A Hugging Face model folder: config.json and *.safetensors.
+        task: A row of the task table; it names the head.
+        dtype: Type of the weights; by default the one they are stored in.
+        trust_remote_code: Run Python code from the folder.
+
+    Raises:
+        NotFoundError: There is no model in the folder.
+        UsageError: Its weights are only there as pickles, or it needs `trust_remote_code`.
+        AzftError: transformers can't load it.
+    """
+    config = check_folder(folder)
+    import transformers
+
+    quiet()
+    head = getattr(transformers, TASKS[task].head)
+    try:
+        return head.from_pretrained(
+            folder,
+            dtype="auto" if dtype is None else dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            local_files_only=True,
+        ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if "auto_map" in config and not trust_remote_code:
+            raise UsageError(
+                f"The model in {folder} comes with Python code of its own, which transformers does not know.",
+                fix="Read that code; if you trust it, set trust_remote_code: true in the recipe.",
+            ) from error
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise AzftError(
+            f"The model in {folder} can't be loaded: {first_line}",
+            fix="Check that the folder is complete and that the installed transformers knows this architecture.",
+        ) from error
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The folder's config.json, once it is sure that transformers can be let loose on it. Raises as `load_model`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise NotFoundError(f"There is no model in {folder}: it has no config.json.")
+    try:
+        config: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise AzftError(f"{path} is not JSON: {error}.", fix="Fetch the model again.") from None
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+        if pickles:
+            raise UsageError(
+                f"The weights in {folder} are pickles ({pickles[0]}), which can run code when they are loaded.",
+                fix="Use a revision of the model that has .safetensors files.",
+            )
+        raise NotFoundError(f"There are no weights in {folder}: it has no .safetensors file.")
+    return config
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type in which a model folder's weights are stored (that of its first floating tensor)."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                dtype: torch.dtype = tensors.get_tensor(name).dtype
+                if dtype.is_floating_point:
+                    return dtype
+    return torch.float32
+
+
+def fingerprint(folder: Path) -> str:
+    """Hex SHA-256 that tells models apart without reading gigabytes.
+
+    It covers JSON files whole, and of each weight file its size and its first and last 4 MiB, header included.
+    """
+    parts: dict[str, Any] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix == ".json":
+            parts[file.name] = sha256_bytes(file.read_bytes())
+        elif file.suffix == ".safetensors":
+            size = file.stat().st_size
+            with file.open("rb") as handle:
+                start = handle.read(_SAMPLED_BYTES)
+                handle.seek(max(0, size - _SAMPLED_BYTES))
+                parts[file.name] = [size, sha256_bytes(start + handle.read())]
+    return sha256_bytes(canonical_json(parts))
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars and hints out of a step's log; its warnings stay."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def unwrapped(model: Any) -> Any:
+    """The transformers model itself, inside peft's wrapper or not."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Number of trainable weights, and of all."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trainable, sum(p.numel() for p in model.parameters())
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files, unchanged, from one model folder into another."""
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            write_bytes(target / name, (source / name).read_bytes())
