@@ -32,6 +32,13 @@ def problems_of(folder: Path) -> list[Problem]:
 
     Reads the configuration and the headers of the weights, never the weights.
     """
+    try:
+        return _problems_of(folder)
+    except OSError as error:
+        return [(f"it can't be read: {error.strerror}", "Look at the permissions of the folder and its files.")]
+
+
+def _problems_of(folder: Path) -> list[Problem]:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         return [("it holds an adapter, not a model", "Name the base model, or merge the adapter into it first.")]
     problems: list[Problem] = []

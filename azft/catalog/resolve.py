@@ -5,6 +5,7 @@ Nothing is downloaded here (`azft models get` does that) and nothing is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,10 +145,12 @@ def _understand(recipe_file: RecipeFile) -> _Request:
     azureml_name = azureml_model_name(name)
     row = find(name)
     folder: Path | None = None
-    if not name.startswith("azureml:"):
+    # Text that can't be a path at all (a NUL, an unknown ~user, too long) raises, and so is a name or nothing.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
         path = recipe_file.resolve(Path(name).expanduser())
         written_as_path = name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_absolute()
-        if written_as_path or (path / "config.json").is_file() or (row is None and path.is_dir()):
+        leads_to_one = (path / "config.json").is_file() or (row is None and path.is_dir())
+        if not name.startswith("azureml:") and (written_as_path or leads_to_one):
             folder = path
     hub_id = row.hub_id if row else (name if HUB_ID.match(name) else None)
     request = _Request(recipe_file, name, folder, row, hub_id, azureml_name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from azft.errors import UsageError
+from azft.errors import MissingDependencyError, UsageError
 from azft.files import atomic_path, canonical_json, sha256_bytes, write_json, write_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ def make(spec: StandInSpec, output: Path) -> None:
 
     Raises `UsageError` for an architecture that is not in `ARCHITECTURES`.
     """
-    from safetensors.numpy import save_file
+    try:
+        import tokenizers  # noqa: F401
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise MissingDependencyError(error.name or "tokenizers", extra="train", purpose="Making a stand-in") from None
 
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)

@@ -73,6 +73,12 @@ def test_an_unknown_name_gets_its_neighbour(recipe: MakeRecipe) -> None:
     assert error.value.findings[0].line == 3
 
 
+@pytest.mark.parametrize("name", ["a\0b", "~no-such-user/model", "x" * 5000, "a/b/c"])
+def test_text_that_can_be_neither_path_nor_name_is_a_finding(recipe: MakeRecipe, name: str) -> None:
+    with pytest.raises(ModelNameError):
+        resolve_model(recipe(name))
+
+
 def test_a_half_written_azureml_id_is_explained(recipe: MakeRecipe) -> None:
     with pytest.raises(ModelNameError) as error:
         resolve_model(recipe("azureml:mine:3"))
