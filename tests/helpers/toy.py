@@ -1,7 +1,7 @@
 """The real pipeline with toy work: azft's own component.yaml files and environments, and main.py files of a few lines.
 
-What a toy step does is told by files in the folder that AZFT_TOY names: `<step>.fail` holds an exit status, `<step>.wait`
-makes the step wait until the file is gone. Each start appends a line to `starts.txt`.
+What a toy step does is told by files in the folder that AZFT_TOY names: `<step>.fail` holds an exit status,
+`<step>.wait` makes the step wait until the file is gone. Each start appends a line to `starts.txt`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ name: toy
 task: chat-completion
 model: ./model
 data: {train: train.jsonl, validation: validation.jsonl}
+technique: {name: lora}
 modes: {local: {weights: real}}
 """
 

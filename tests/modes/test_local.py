@@ -158,8 +158,13 @@ def test_findings_of_severity_error_stop_a_submission(toy: Toy, mode: LocalMode)
 
 @pytest.mark.parametrize(
     ("file", "named"),
-    [("train.jsonl", "train data"), ("recipe.yaml", "recipe"), ("model/config.json", "model"), ("bundled/components/package/main.py", "code")],
-)  # fmt: skip
+    [
+        ("train.jsonl", "train data"),
+        ("recipe.yaml", "recipe"),
+        ("model/config.json", "model"),
+        ("bundled/components/package/main.py", "code"),
+    ],
+)
 def test_a_stale_plan_is_refused_and_says_what_changed(toy: Toy, mode: LocalMode, file: str, named: str) -> None:
     plan = mode.plan(toy.recipe())
     with (toy.folder / file).open("a") as changed:
@@ -255,7 +260,8 @@ def test_secrets_in_the_environment_reach_no_file(toy: Toy, mode: LocalMode, mon
     monkeypatch.setenv("MY_SERVICE_TOKEN", secret)
     main = toy.folder / "bundled" / "components" / "prepare" / "main.py"
     main.write_text(
-        f"import os\nprint('env', os.environ['MY_SERVICE_TOKEN'])\nprint('?sv=1&s' + 'ig=abc%2Fdef')\n{main.read_text()}"
+        "import os\nprint('env', os.environ['MY_SERVICE_TOKEN'])\nprint('?sv=1&s' + 'ig=abc%2Fdef')\n"
+        + main.read_text()
     )
     run = mode.submit(mode.plan(toy.recipe()))
     assert "env [redacted]" in run.log("prepare")[0]
