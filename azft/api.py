@@ -11,7 +11,6 @@ Nothing prints or asks here. Whatever a person should read is in the returned va
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,12 +163,10 @@ def summarize(run: Run | str) -> RunSummary:
 
 
 def open_chat(what: Run | Path | str) -> Chat:
-    """A model to talk to: a run's result, or any model folder. Loads torch."""
+    """A model to talk to: a run's result (by the run, or its name), or any model folder (as a `Path`). Loads torch."""
     from azft.chat import open_chat as load
 
-    if isinstance(what, str | Path) and (os.sep in str(what) or Path(what).is_dir()):
-        return load(Path(what))
-    return load(_run(what) if not isinstance(what, Path) else get_run(str(what)))
+    return load(what if isinstance(what, Path) else _run(what))
 
 
 def doctor() -> Machine:

@@ -93,7 +93,7 @@ def _set(recipe: str, key: str, value: str) -> str:
     safe = value if re.fullmatch(r"[A-Za-z][\w./-]*", value) else json.dumps(value)
 
     def line(match: re.Match[str]) -> str:
-        return f"{key}: {safe}".ljust(len(match.group(1))) + match.group(2)
+        return f"{key}: {safe} ".ljust(len(match.group(1))) + (match.group(2) or "")
 
     return re.sub(rf"(?m)^({key}: \S+ *)(#.*)?$", line, recipe, count=1)
 
