@@ -120,6 +120,23 @@ def test_special_tokens_are_one_token_each_and_generation_stops_at_the_end_of_a_
     assert tokenizer.token_to_id(spec.special_tokens.stop) in generation["eos_token_id"]
 
 
+@pytest.mark.parametrize("family", sorted(load_catalog().families))
+def test_every_familys_template_can_be_masked(rows: Path, tmp_path: Path, family: str) -> None:
+    """Each assistant turn with its stop token, and nothing else."""
+    from azft.data.masking import ChatRenderer
+    from azft.data.tokenizer import load_tokenizer
+
+    row = load_catalog().families[family]
+    spec = spec_of(rows).model_copy(update={"chat_template": row.chat_template, "special_tokens": row.special_tokens})
+    make(spec, tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
+    turns = [("user", "One?"), ("assistant", "Two."), ("user", "Three?"), ("assistant", "Four.")]
+    rendered = ChatRenderer(tokenizer).render({"messages": [{"role": r, "content": c} for r, c in turns]})
+    learned = [token for token, inside in zip(rendered.token_ids, rendered.loss_mask, strict=True) if inside]
+    stop = row.special_tokens.stop
+    assert tokenizer.decode(learned).replace(" ", "") == f"Two.{stop}Four.{stop}"
+
+
 def test_text_that_training_never_showed_survives_the_tokenizer(rows: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
