@@ -107,8 +107,11 @@ def _from_hub(hub_id: str, revision: str | None, say: Progress) -> Path:
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.utils import disable_progress_bars
     except ImportError:
         raise _RouteError("needs the package `huggingface_hub` (pip install 'azft[train]')") from None
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     say(f"Asking the hub for {hub_id} ...")
     try:
         # A question with a deadline first: the download itself waits and retries for minutes on a dead connection.
