@@ -57,7 +57,7 @@ def context_is_shorter(max_length: int, context: int) -> Finding:
     return Finding(
         "data-context-length",
         Severity.INFO,
-        f"training.max_length is {max_length:,}, but the model's context has {context:,} tokens: no sequence is longer.",
+        f"training.max_length is {max_length:,}, but the model's context has {context:,} tokens: sequences end there.",
     )
 
 
@@ -84,7 +84,7 @@ def about_split(split: str, counts: Counts, file: str, limit: int, long_rows: Lo
         yield Finding(
             "data-straddling-token",
             Severity.WARNING,
-            f"In {counts.straddling:,} rows for {split} the first token of an answer holds text of the template too, so "
+            f"In {counts.straddling:,} rows for {split} the first token of an answer holds text of the template too: "
             "it is not in the loss.",
             "Take white space from the beginning of the answers.",
             file,

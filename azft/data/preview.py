@@ -1,4 +1,4 @@
-"""`azft preview`: rows as the model will see them, what is in the loss told apart. Pure data; the command renders it."""
+"""`azft preview`: rows as the model will see them, what is in the loss told apart. The command renders it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,172 @@
+"""The prepare step: files of rows become a dataset of token ids. Check, split, render, tokenize, mask, pack, write.
+
+The same files and parameters give the same bytes, on any day and machine. It imports no torch and no transformers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from azft import __version__
+from azft.data.check import DataReport, check_files
+from azft.data.dataset import read_manifest
+from azft.data.dataset_writer import SplitWriter, write_dataset
+from azft.data.documents import Counts, documents
+from azft.data.masking import ChatRenderer
+from azft.data.prepare_findings import Problems, about_split, context_is_shorter, too_long
+from azft.data.readers import iter_valid_rows
+from azft.data.split import in_validation
+from azft.data.template_probe import RefusalError
+from azft.data.tokenizer import context_length, load_tokenizer
+from azft.errors import FindingsError
+from azft.findings import Finding, by_severity, has_errors
+from azft.parameters import PrepareParameters
+
+BATCH_ROWS = 512
+"""Rows encoded together: enough to keep every core busy, few enough to stay small in memory."""
+
+Progress = Callable[[str], None]
+
+
+def prepare(
+    parameters: PrepareParameters,
+    *,
+    model: Path,
+    train: Path,
+    validation: Path | None = None,
+    test: Path | None = None,
+    output: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Make the dataset folder `output` (see `azft.data.dataset`) from rows, for the tokenizer and template in `model`.
+
+    `progress` gets one line for each thing done; None writes them to stdout. Raises `FindingsError` with all that is
+    wrong with the rows, `RefusalError` for a chat template that can't be trained on.
+    """
+    say = progress or _write_line
+    given = {"train": train, "validation": validation, "test": test}
+    files = {split: path for split, path in given.items() if path is not None}
+    renderer = ChatRenderer(load_tokenizer(model))
+    context = context_length(model)
+    limit = min(parameters.max_length, context or parameters.max_length)
+    findings = list(renderer.probe.findings)
+    if context is not None and limit < parameters.max_length:
+        findings.append(context_is_shorter(parameters.max_length, context))
+
+    report = _check(parameters, files)
+    findings += report.findings
+    _stop_on_errors(findings, say)
+
+    share = None if validation else parameters.validation_split
+    splits = [split for split in given if split in files or (split == "validation" and share)]
+    with write_dataset(
+        output,
+        splits=splits,
+        vocab_size=renderer.tokenizer.vocab_size,
+        max_length=limit,
+        packing=parameters.packing,
+        tokenizer=renderer.tokenizer.fingerprint,
+    ) as writer:
+        job = _Job(parameters, renderer, limit, writer.splits)
+        for split, path in files.items():
+            findings += job.add(path, _split_of(split, share, parameters.seed))
+        for split, counts in job.counts.items():
+            findings += about_split(split, counts, files.get(split, train).name, limit, parameters.long_rows)
+        _stop_on_errors(findings, say)
+        writer.findings = by_severity(findings)
+        writer.details = {
+            "azft": __version__,
+            "counts": {split: counts.to_dict() for split, counts in job.counts.items()},
+            "files": {summary.role: {"rows": summary.rows, "sha256": summary.sha256} for summary in report.files},
+            "parameters": parameters.model_dump(mode="json"),
+        }
+    for line in [*map(str, by_severity(findings)), *_summary(read_manifest(output), job.counts)]:
+        say(line)
+
+
+def _check(parameters: PrepareParameters, files: Mapping[str, Path]) -> DataReport:
+    """The data check once more, because the files may have changed.
+
+    Lengths are counted by this step anyway; near-duplicates stop nothing, and whoever ran `azft check` has seen them.
+    """
+    share = None if "validation" in files else parameters.validation_split
+    report = check_files(parameters.task, parameters.columns, files, near=False, validation_split=share)
+    findings = (finding for finding in report.findings if finding.code != "data-lengths-unchecked")
+    return replace(report, findings=tuple(_by_name(finding) for finding in findings))
+
+
+def _by_name(finding: Finding) -> Finding:
+    """The finding with its file's name alone: where the file lies must not change the dataset's bytes."""
+    return finding if finding.file is None else replace(finding, file=Path(finding.file).name)
+
+
+def _split_of(role: str, share: float | None, seed: int) -> Callable[[dict[str, Any]], str]:
+    """Which split a row of the file with this role goes into."""
+
+    def split_of(row: dict[str, Any]) -> str:
+        splits_off = role == "train" and share is not None
+        return "validation" if splits_off and in_validation(row, share=share, seed=seed) else role
+
+    return split_of
+
+
+class _Job:
+    """Renders rows into the splits of a dataset and counts what becomes of them."""
+
+    def __init__(
+        self, parameters: PrepareParameters, renderer: ChatRenderer, limit: int, writers: Mapping[str, SplitWriter]
+    ) -> None:
+        self.parameters = parameters
+        self.renderer = renderer
+        self.limit = limit
+        self.writers = writers
+        self.counts = {split: Counts() for split in writers}
+
+    def add(self, path: Path, split_of: Callable[[dict[str, Any]], str]) -> list[Finding]:
+        """Add a file's rows; errors about them are returned and not raised."""
+        problems = Problems(path.name)
+        rows = iter_valid_rows(path, self.parameters.task, self.parameters.columns)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            for row, rendered in zip(batch, self.renderer.render_batch([row.data for row in batch]), strict=True):
+                if isinstance(rendered, RefusalError):
+                    problems.add(rendered.finding(path.name, row.line))
+                elif self.parameters.long_rows == "error" and len(rendered.token_ids) > self.limit:
+                    problems.add(too_long(len(rendered.token_ids), self.limit, path.name, row.line))
+                else:
+                    split = split_of(row.data)
+                    for ids, mask in documents(rendered, self.limit, self.parameters.long_rows, self.counts[split]):
+                        self.writers[split].add(ids, mask)
+        return list(problems.findings())
+
+
+def _stop_on_errors(findings: list[Finding], say: Progress) -> None:
+    if has_errors(findings):
+        ordered = by_severity(findings)
+        for finding in ordered:
+            say(str(finding))
+        raise FindingsError(
+            "The data can't be trained on.", ordered, fix="Correct the rows; `azft check` lists them too."
+        )
+
+
+def _summary(manifest: Mapping[str, Any], counts: Mapping[str, Counts]) -> Iterator[str]:
+    for split, count in counts.items():
+        one = manifest["splits"][split]
+        room = one["sequences"] * manifest["max_length"]
+        full = f", {one['tokens'] / room:.1%} full" if manifest["packing"] and room else ""
+        dropped = f" ({count.dropped_long:,} too long, left out)" if count.dropped_long else ""
+        yield (
+            f"{split}: {count.rows:,} rows{dropped} -> {one['documents']:,} documents, "
+            f"{one['tokens']:,} tokens, {one['loss_tokens']:,} in the loss; "
+            f"{one['sequences']:,} sequences of at most {manifest['max_length']:,}{full}"
+        )
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
