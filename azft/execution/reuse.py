@@ -20,6 +20,8 @@ from azft.execution.graph import Literal, Step
 from azft.files import atomic_path, canonical_json, sha256_bytes, sha256_file, write_json
 
 _FORMAT = 1
+_LINKED_FROM = 1 << 20
+"""Bytes from which on a reused file is linked instead of copied."""
 
 
 def step_key(step: Step, *, code: str, inputs: Mapping[str, Literal | None], contents: Mapping[str, str]) -> str:
@@ -121,7 +123,11 @@ def read_finished(file: Path, key: str) -> Finished | None:
 
 
 def take_over(finished: Finished, outputs: Mapping[str, Path]) -> None:
-    """Make an earlier step's outputs appear at `outputs`: hard links where the disk allows, else copies."""
+    """Make an earlier step's outputs appear at `outputs`, so that each run's folder stands alone.
+
+    Large files (weights) are hard links where the disk allows: they cost no room and are never written in place. Small
+    ones are copies, because people edit them and logs are appended to.
+    """
     for name, target in outputs.items():
         source = finished.outputs[name]
         with atomic_path(target) as temporary:
@@ -159,7 +165,8 @@ def _intact(path: Path, recorded: Mapping[str, tuple[int, str]] | None) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    with contextlib.suppress(OSError):
-        os.link(source, target)
-        return
+    if source.stat().st_size >= _LINKED_FROM:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
     shutil.copy2(source, target)

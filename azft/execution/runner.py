@@ -179,16 +179,15 @@ class _Runner:
         return None
 
     def begin(self, step: Step, key: str, outputs: Mapping[str, Path]) -> None:
-        """Make the places for outputs. What an earlier attempt left there stays only when it had the same key."""
+        """Make the places for outputs. Only what an unfinished attempt with the same key left there stays.
+
+        Outputs of a finished step that come here are damaged, or to be made anew.
+        """
         record = self.folder / "steps" / step.name / "step.json"
         own = self.records(step, key)[0]
-        if self.options.force or _key_in(record) != key:
-            clear = set(outputs)
-        else:
-            finished = read_finished(own, key)
-            clear = finished.manifest.damaged(outputs) if finished else set()
-        for name in clear:
-            remove(outputs[name])
+        if self.options.force or own.exists() or _key_in(record) != key:
+            for path in outputs.values():
+                remove(path)
         remove(own)
         write_json(record, {"key": key})
         for name, path in outputs.items():

@@ -71,6 +71,18 @@ def test_equal_steps_are_reused_across_runs_and_each_run_keeps_its_own_outputs(t
     assert starts(tmp_path) == ["one", "two", "one", "two"], "the cache only points at runs; it holds no copy"
 
 
+def test_reused_weights_are_linked_and_small_files_copied(tmp_path: Path) -> None:
+    step = Step(
+        "one",
+        "head -c 2000000 /dev/zero > ${{outputs.out}}/weights; echo {} > ${{outputs.out}}/config",
+        outputs={"out": Output()},
+    )
+    graph = Graph({"one": step}, outputs={"out": StepOutput("one", "out")})
+    a, b = (run_graph(graph, tmp_path / name, ignore, Options(cache=tmp_path / "cache"))["out"] for name in "ab")
+    assert (a / "weights").samefile(b / "weights")
+    assert not (a / "config").samefile(b / "config")
+
+
 @pytest.mark.parametrize("change", ["code", "literal", "data", "environment", "variables"])
 def test_whatever_decides_the_result_decides_about_reuse(tmp_path: Path, change: str) -> None:
     options = Options(cache=tmp_path / "cache")
