@@ -20,7 +20,8 @@ from azft.catalog.rows import ModelRow, azureml_model_name, closest, find, load_
 from azft.errors import ExitCode, FindingsError, NotFoundError
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
-from azft.training.stand_in import ARCHITECTURES, StandInSpec, make
+from azft.training.stand_in import StandInSpec, make
+from azft.training.stand_in_weights import ARCHITECTURES
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _DEFAULT_ARCHITECTURE = "LlamaForCausalLM"

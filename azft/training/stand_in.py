@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,12 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from azft.errors import MissingDependencyError, UsageError
 from azft.files import atomic_path, canonical_json, sha256_bytes, write_json, write_text
+from azft.training.stand_in_weights import ARCHITECTURES, random_weights
 
 if TYPE_CHECKING:
-    import numpy
     import tokenizers
-
-    Tensors = dict[str, numpy.ndarray[Any, numpy.dtype[numpy.float32]]]
 
 _TEXT_LIMIT = 4 << 20
 """Characters of training text that the tokenizer sees: more costs seconds and changes little at this vocabulary."""
@@ -53,7 +50,7 @@ class StandInSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str
-    """A key of `ARCHITECTURES`."""
+    """A key of `azft.training.stand_in_weights.ARCHITECTURES`."""
     chat_template: str
     special_tokens: SpecialTokens
     data: Path
@@ -100,11 +97,11 @@ def make(spec: StandInSpec, output: Path) -> None:
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UsageError(f"No stand-in of architecture `{spec.architecture}` can be made.", fix=f"Known: {known}.")
-    family = ARCHITECTURES[spec.architecture]
+    architecture = ARCHITECTURES[spec.architecture]
     tokenizer = train_tokenizer(spec)
     # The trainer gives the special tokens the first ids, in their order.
     ids = {token: index for index, token in enumerate(spec.special_tokens.all)}
-    config = family.config(spec, vocab_size=tokenizer.get_vocab_size(), ids=ids)
+    config = architecture.config(spec, vocab_size=tokenizer.get_vocab_size(), ids=ids)
     with atomic_path(output) as folder:
         folder.mkdir()
         tokenizer.save(str(folder / "tokenizer.json"))
@@ -112,11 +109,8 @@ def make(spec: StandInSpec, output: Path) -> None:
         write_text(folder / "chat_template.jinja", spec.chat_template)
         write_json(folder / "config.json", config)
         write_json(folder / "generation_config.json", _generation_config(spec, ids))
-        weights = dict(random_weights(spec, family, tokenizer.get_vocab_size()))
+        weights = dict(random_weights(spec, architecture, tokenizer.get_vocab_size()))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-# --- tokenizer ---
 
 
 def train_tokenizer(spec: StandInSpec) -> tokenizers.Tokenizer:
@@ -179,125 +173,6 @@ def _generation_config(spec: StandInSpec, ids: dict[str, int]) -> dict[str, Any]
         "eos_token_id": list(dict.fromkeys([ids[special.stop], ids[special.eos]])),
         "pad_token_id": ids[special.pad],
     }
-
-
-# --- architectures and weights ---
-
-
-class Family(BaseModel):
-    """How one transformers class names its tensors, and what its config needs besides the common keys."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    model_type: str
-    fused: bool = False
-    """q, k, v in one `qkv_proj` and gate, up in one `gate_up_proj`."""
-    qkv_bias: bool = False
-    four_norms: bool = False
-    """Gemma 2: norms before and after each block, stored as an offset from one."""
-    tied: bool = False
-    extra: dict[str, Any] = {}
-
-    def config(self, spec: StandInSpec, *, vocab_size: int, ids: dict[str, int]) -> dict[str, Any]:
-        """What config.json holds."""
-        special = spec.special_tokens
-        config = {
-            "architectures": [self.name],
-            "model_type": self.model_type,
-            "vocab_size": vocab_size,
-            "hidden_size": spec.hidden_size,
-            "intermediate_size": spec.intermediate_size,
-            "num_hidden_layers": spec.layers,
-            "num_attention_heads": spec.heads,
-            "num_key_value_heads": spec.kv_heads,
-            "head_dim": spec.hidden_size // spec.heads,
-            "max_position_embeddings": spec.context_length,
-            "tie_word_embeddings": self.tied,
-            "bos_token_id": ids[special.bos] if special.bos else None,
-            "eos_token_id": ids[special.eos],
-            "pad_token_id": ids[special.pad],
-            "dtype": "float32",
-            **self.extra,
-        }
-        if self.model_type == "phi3":
-            config["original_max_position_embeddings"] = spec.context_length
-        if self.model_type == "gemma2":
-            config["query_pre_attn_scalar"] = spec.hidden_size // spec.heads
-        return config
-
-
-ARCHITECTURES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(name="Phi3ForCausalLM", model_type="phi3", fused=True, tied=True),
-        Family(name="LlamaForCausalLM", model_type="llama", tied=True),
-        Family(name="MistralForCausalLM", model_type="mistral", extra={"sliding_window": None}),
-        Family(name="Qwen2ForCausalLM", model_type="qwen2", qkv_bias=True, tied=True),
-        Family(name="Gemma2ForCausalLM", model_type="gemma2", four_norms=True, tied=True),
-    )
-}
-"""The architectures that a stand-in can take."""
-
-
-_GAIN = 200.0
-"""The norms before each block multiply by this, and the matrices after them divide by it. The model's output stays as
-it was, but LoRA's updates count that much more, so that a learning rate for real models (2e-4) moves a random one
-visibly: 39 steps on the chat example take the held-out loss from 6.8 to 2.0, and without this to 6.5."""
-_EMBEDDING_SCALE = 0.1
-"""Standard deviation of the embeddings, and so of the tied output head. The head stays frozen under LoRA: at the usual
-0.02 its logits are too small for a confident prediction."""
-
-
-def random_weights(spec: StandInSpec, family: Family, vocab_size: int) -> Iterator[tuple[str, Any]]:
-    """Named float32 tensors; the same spec gives the same numbers on every machine (numpy's PCG64)."""
-    import numpy
-
-    random = numpy.random.Generator(numpy.random.PCG64(spec.seed))
-    offset = 1.0 if family.four_norms else 0.0
-    gained = "pre_feedforward_layernorm" if family.four_norms else "post_attention_layernorm"
-    for name, shape in _shapes(spec, family, vocab_size):
-        part = name.split(".")[-2]
-        if part in ("input_layernorm", gained):
-            value = numpy.full(shape, _GAIN - offset)
-        elif part.endswith("norm"):
-            value = numpy.full(shape, 1.0 - offset)
-        elif name.endswith(".bias"):
-            value = numpy.zeros(shape)
-        elif part in ("embed_tokens", "lm_head"):
-            value = random.standard_normal(shape) * _EMBEDDING_SCALE
-        else:
-            gain = 1.0 if part in ("o_proj", "down_proj") else _GAIN
-            value = random.standard_normal(shape) / (gain * math.sqrt(shape[1]))
-        yield name, value.astype(numpy.float32)
-
-
-def _shapes(spec: StandInSpec, family: Family, vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    hidden, inner, head = spec.hidden_size, spec.intermediate_size, spec.hidden_size // spec.heads
-    queries, keys = spec.heads * head, spec.kv_heads * head
-    yield "model.embed_tokens.weight", (vocab_size, hidden)
-    for layer in range(spec.layers):
-        prefix = f"model.layers.{layer}."
-        if family.fused:
-            yield prefix + "self_attn.qkv_proj.weight", (queries + 2 * keys, hidden)
-            yield prefix + "mlp.gate_up_proj.weight", (2 * inner, hidden)
-        else:
-            for part, rows in (("q", queries), ("k", keys), ("v", keys)):
-                yield f"{prefix}self_attn.{part}_proj.weight", (rows, hidden)
-                if family.qkv_bias:
-                    yield f"{prefix}self_attn.{part}_proj.bias", (rows,)
-            yield prefix + "mlp.gate_proj.weight", (inner, hidden)
-            yield prefix + "mlp.up_proj.weight", (inner, hidden)
-        yield prefix + "self_attn.o_proj.weight", (hidden, queries)
-        yield prefix + "mlp.down_proj.weight", (hidden, inner)
-        norms = ["input_layernorm", "post_attention_layernorm"]
-        if family.four_norms:
-            norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
-        for norm in norms:
-            yield f"{prefix}{norm}.weight", (hidden,)
-    yield "model.norm.weight", (hidden,)
-    if not family.tied:
-        yield "lm_head.weight", (vocab_size, hidden)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from azft.catalog.rows import azureml_model_name, closest, find, load_catalog, parse_catalog
 from azft.errors import AzftError
-from azft.training.stand_in import ARCHITECTURES
+from azft.training.stand_in_weights import ARCHITECTURES
 
 FAMILY = "families:\n  f: {template: t, special_tokens: {eos: e, pad: p, stop: s}}\n"
 ROW = "  - {name: A, family: f, source: s, date: 2026-01-01}\n"

@@ -10,7 +10,8 @@ import pytest
 from azft.catalog.rows import load_catalog
 from azft.errors import UsageError
 from azft.files import sha256_tree
-from azft.training.stand_in import ARCHITECTURES, StandInSpec, main, make
+from azft.training.stand_in import StandInSpec, main, make
+from azft.training.stand_in_weights import ARCHITECTURES
 
 FAMILY_OF = {
     "Phi3ForCausalLM": "phi-4-mini",
