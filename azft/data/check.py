@@ -1,0 +1,250 @@
+"""`azft check`: every row of every file of a recipe, read once, and all that is wrong with them as findings.
+
+Here the parts meet: a look at each file's head, the scan (in several processes where files are large), and the comparison
+of rows. What can be wrong is `azft.data.rules`' table; what a row must look like, `azft.data.rows`'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azft.data import duplicates
+from azft.data.formats import SPLITTABLE, look_at
+from azft.data.near_pairs import NearFile, near_duplicates
+from azft.data.rules import PREFIX, Problem, finding
+from azft.data.scan import LengthCounter, Lengths, Scan, scan_file
+from azft.data.tally import Tally
+from azft.data.workers import Piece, scan_in_processes
+from azft.files import sha256_file
+from azft.findings import Finding, by_severity, has_errors
+from azft.recipe_file import RecipeFile
+
+ROLES = ("train", "validation", "test")
+_ROLE_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+LEAST_ROWS = 10
+"""Fewest training rows that Azure OpenAI's and OpenAI's fine-tuning accept (their documentation, 2025)."""
+PARALLEL_FROM = 64 << 20
+"""Bytes of splittable files from which several processes are worth their start of 0.2 s."""
+_PIECE = 32 << 20
+FATES = {"drop": "is left out", "truncate": "is cut off at the end", "split": "is cut into pieces", "error": ""}
+"""What becomes of a long row, by data.long_rows; "" stops the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """One file that was checked. `counts` are exact, by finding code; `sha256` is "" when the file can't be read."""
+
+    role: str
+    path: Path
+    rows: int
+    bytes: int
+    sha256: str
+    counts: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "role": self.role,
+            "path": str(self.path),
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "counts": dict(self.counts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What the check found: errors first. Of each code and file the first five are listed, then how many more."""
+
+    findings: tuple[Finding, ...]
+    files: tuple[FileSummary, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run may start: no finding is an error."""
+        return not has_errors(self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "findings": [finding.to_dict() for finding in self.findings],
+            "files": [summary.to_dict() for summary in self.files],
+        }
+
+
+def check_data(
+    recipe_file: RecipeFile,
+    *,
+    near_duplicates: bool = True,
+    processes: int | None = None,
+    lengths: LengthCounter | None = None,
+    context_length: int | None = None,
+) -> DataReport:
+    """Check the files of a recipe.
+
+    `lengths` counts the tokens of rows (None: lengths are not checked, and a finding says so); rows are held against
+    training.max_length and the model's `context_length`, whichever is less.
+    """
+    recipe = recipe_file.recipe
+    data = recipe.data
+    given = {"train": data.train, "validation": data.validation, "test": data.test}
+    files = {role: recipe_file.resolve(path) for role, path in given.items() if path is not None}
+    limit, source = recipe.training.max_length, "training.max_length"
+    if context_length is not None and context_length < limit:
+        limit, source = context_length, "the model's context"
+    return check_files(
+        recipe.task,
+        data.columns,
+        files,
+        near=near_duplicates,
+        processes=processes,
+        lengths=None if lengths is None else Lengths(lengths, limit, source, FATES[data.long_rows]),
+        validation_split=None if data.validation else data.validation_split,
+    )
+
+
+def check_files(
+    task: str,
+    columns: Mapping[str, str],
+    files: Mapping[str, Path],
+    *,
+    near: bool = True,
+    processes: int | None = None,
+    lengths: Lengths | None = None,
+    validation_split: float | None = None,
+) -> DataReport:
+    """Check files by role (train, validation, test).
+
+    `processes`: None chooses by size. With `lengths` one process scans, because tokenizers bring threads of their own.
+    """
+    checked = [_File(role, files[role]) for role in ROLES if role in files]
+    for file in checked:
+        if (problem := look_at(file.path)) is not None:
+            file.tally.add(problem, None)
+    sound = [file for file in checked if not file.tally.counts]
+    with ThreadPoolExecutor(max_workers=1) as hasher:  # hashing needs no interpreter lock, so it costs no time of its own
+        sums = {file.role: hasher.submit(sha256_file, file.path) for file in sound}
+        _scan(sound, task, columns, near, processes, lengths)
+        for file in sound:
+            file.sha256 = sums[file.role].result()
+    for file in sound:
+        _count_rows(file)
+    _compare(sound, task, columns, near)
+    findings = [finding for file in checked for finding in file.tally.findings(file.shown)]
+    if validation_split is not None and "validation" not in files:
+        findings.append(finding(Problem("split-off", {"percent": f"{validation_split:.0%}"}), None, None))
+    if lengths is None:
+        findings.append(finding(Problem("lengths-unchecked"), None, None))
+    return DataReport(tuple(by_severity(findings)), tuple(file.summary() for file in checked))
+
+
+class _File:
+    """A file while it is being checked."""
+
+    def __init__(self, role: str, path: Path) -> None:
+        self.role = role
+        self.path = path
+        self.shown = _shown_path(path)
+        self.tally = Tally()
+        self.scan = Scan()
+        self.sha256 = ""
+
+    @property
+    def bytes(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def hashes(self) -> duplicates.Hashes:
+        return duplicates.Hashes.of(_ROLE_NAMES[self.role], self.scan.whole, self.scan.before, self.scan.lines)
+
+    def summary(self) -> FileSummary:
+        counts = {PREFIX + code: count for code, count in sorted(self.tally.counts.items())}
+        return FileSummary(self.role, self.path, self.scan.rows, self.bytes, self.sha256, counts)
+
+    def join(self, scans: list[Scan]) -> None:
+        """Put the scans of the file's pieces together, in order."""
+        first = scans[0]
+        lines = rows = 0
+        for piece in scans:
+            self.tally.merge(piece.tally, lines)
+            lines += piece.line_count
+            rows += piece.rows
+            if piece is not first:
+                first.whole.extend(piece.whole)
+                first.before.extend(piece.before)
+                if first.signatures is not None and piece.signatures is not None:
+                    first.signatures.extend(piece.signatures)
+        first.line_count, first.rows = lines, rows
+        self.scan = first
+
+
+def _scan(
+    files: list[_File],
+    task: str,
+    columns: Mapping[str, str],
+    near: bool,
+    processes: int | None,
+    lengths: Lengths | None,
+) -> None:
+    if processes is None:
+        large = sum(file.bytes for file in files if file.path.suffix.lower() in SPLITTABLE) >= PARALLEL_FROM
+        processes = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
+    if processes <= 1 or lengths is not None:
+        for file in files:
+            file.join([scan_file(file.path, task, columns, near=near, lengths=lengths)])
+        return
+    pieces = [(file, Piece(str(file.path), task, columns, start, end, near)) for file in files for start, end in _ranges(file)]
+    scans = scan_in_processes([piece for _, piece in pieces], processes)
+    for file in files:
+        file.join([scan for (owner, _), scan in zip(pieces, scans, strict=True) if owner is file])
+
+
+def _ranges(file: _File) -> Iterator[tuple[int, int | None]]:
+    if file.path.suffix.lower() not in SPLITTABLE or file.bytes <= _PIECE:
+        yield 0, None
+        return
+    for start in range(0, file.bytes, _PIECE):
+        yield start, min(start + _PIECE, file.bytes)
+
+
+def _count_rows(file: _File) -> None:
+    if file.scan.rows == 0:
+        file.tally.add(Problem("no-rows"), None)
+    elif file.role == "train" and file.scan.rows < LEAST_ROWS:
+        file.tally.add(Problem("few-rows", {"rows": file.scan.rows, "least": LEAST_ROWS}), None)
+
+
+def _compare(files: list[_File], task: str, columns: Mapping[str, str], near: bool) -> None:
+    different: list[_File] = []
+    for file in files:
+        twin = next((other for other in different if other.path.samefile(file.path)), None)
+        if twin is not None:
+            file.tally.add(Problem("same-file", {"other": _ROLE_NAMES[twin.role]}), None)
+            continue
+        for problem, row_line in duplicates.within(file.hashes):
+            file.tally.add(problem, row_line)
+        for other in different:
+            for problem, row_line in duplicates.between(file.hashes, other.hashes):
+                file.tally.add(problem, row_line)
+        different.append(file)
+    if near and different:
+        known = [NearFile(f.path, f.hashes, f.scan.signatures) for f in different if f.scan.signatures is not None]
+        for number, problem, line in near_duplicates(known, task, columns):
+            different[number].tally.add(problem, line)
+
+
+def _shown_path(path: Path) -> str:
+    """Relative to where the person stands, when the file is below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,55 @@
+"""The table of column kinds: how a column's values are checked, normalised, compared and, where there is one, sped up.
+
+A task's columns name their kind (`azft.tasks`). A new kind is a new row here and a module with its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from azft.data import chat, chat_lane, tool_calls
+from azft.data.lane import Lane
+from azft.data.rules import Problem
+from azft.tasks import TASKS, Column
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnKind:
+    """One kind of column.
+
+    `check(value, column, row)` yields the problems of any value; `normalise(value)` gives a checked value its one form for
+    everything downstream; `digests(normalised)` hashes the whole and what comes before the part that is learned;
+    `text(normalised)` is what near-duplicates are compared by. The last two are for a task's first column only.
+    `is_text` columns are taken as they stand in a CSV cell; others hold JSON text there.
+    """
+
+    title: str
+    check: Callable[[Any, str, Mapping[str, Any]], Iterator[Problem]]
+    normalise: Callable[[Any], Any]
+    digests: Callable[[Any], tuple[int, int]] | None = None
+    text: Callable[[Any], str] | None = None
+    lane: Callable[[str, Iterable[str]], Lane] | None = None
+    is_text: bool = False
+
+
+KINDS: dict[str, ColumnKind] = {
+    "messages": ColumnKind(
+        title="list of messages",
+        check=chat.check_messages,
+        normalise=chat.normalise_messages,
+        digests=chat.digests,
+        text=chat.text_of,
+        lane=chat_lane.ChatLane,
+    ),
+    "tools": ColumnKind(title="list of tools", check=tool_calls.check_tools, normalise=lambda tools: tools),
+}
+
+IGNORED = {"chat-completion": {"parallel_tool_calls": bool}}
+"""Columns of a task's usual file format that azft does not need: known, and of a known type."""
+
+
+def columns_of(task: str) -> tuple[Column, ...]:
+    """The columns of a task."""
+    return TASKS[task].columns

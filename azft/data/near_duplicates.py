@@ -1,0 +1,145 @@
+"""Near-duplicates: rows that share most of their text, found by MinHash and locality-sensitive hashing.
+
+Broder 1997 (resemblance by min-wise hashing); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3 (bands).
+Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row. Candidates are read
+a second time and compared exactly, so that what is reported is true; what is missed is said below.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SHINGLE = 8
+"""Bytes of a shingle, on lower-cased text without white space: about a word and a half of English."""
+BANDS, BAND_ROWS = 6, 4
+"""24 hashes in 6 bands of 4: a pair of Jaccard similarity 0.9 is found with probability 0.998, 0.85 with 0.988, 0.8 with
+0.96; one of 0.5 becomes a candidate, to be compared and thrown away, with 0.32, one of 0.3 with 0.05."""
+THRESHOLD = 0.85
+"""Jaccard similarity of two rows' shingles from which they are reported."""
+MIN_BYTES = 40
+"""Shorter texts are not compared: `Yes.` and `Yes!` are no discovery."""
+
+_DROP = b" \t\n\r\x0b\x0c"
+_LOWER = bytes(range(256)).lower()
+_MULTIPLIER = 0x9E3779B97F4A7C15
+_PIECE = 1 << 17  # shingles hashed at once: three uint32 arrays of it stay in a core's cache
+
+
+class Signatures:
+    """The bands of one file's rows, in order; a row without a text to compare has bands of 0."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.bands = array("I")
+        self.bands.frombytes(data)
+
+    def add(self, texts: list[str | None]) -> None:
+        """Append the bands of some rows."""
+        self.bands.frombytes(_bands(texts).tobytes())
+
+    def extend(self, other: Signatures) -> None:
+        """Append another piece's bands."""
+        self.bands.extend(other.bands)
+
+    def array(self) -> NDArray[np.uint32]:
+        """All bands, shape (rows, BANDS)."""
+        import numpy as np
+
+        return np.frombuffer(self.bands, dtype=np.uint32).reshape(-1, BANDS)
+
+
+def squeezed(text: str) -> bytes:
+    """A text as it is compared: case folded, Unicode's compatibility forms united, white space removed."""
+    if not text.isascii():
+        import unicodedata
+
+        text = unicodedata.normalize("NFKC", text).casefold()
+        text = "".join(text.split())
+    return text.encode("utf-8", "replace").translate(_LOWER, _DROP)
+
+
+def similarity(left: bytes, right: bytes) -> float:
+    """Jaccard similarity of the shingles of two squeezed texts, 0 to 1."""
+    a = {left[i : i + SHINGLE] for i in range(len(left) - SHINGLE + 1)}
+    b = {right[i : i + SHINGLE] for i in range(len(right) - SHINGLE + 1)}
+    union = len(a | b)
+    return len(a & b) / union if union else 0.0
+
+
+def _bands(texts: list[str | None]) -> NDArray[np.uint32]:
+    import numpy as np
+
+    result = np.zeros((len(texts), BANDS), dtype=np.uint32)
+    pieces: list[bytes] = []
+    places: list[int] = []
+    size = 0
+    for place, text in enumerate(texts):
+        data = squeezed(text) if text is not None else b""
+        if len(data) >= MIN_BYTES:
+            pieces.append(data)
+            places.append(place)
+            size += len(data)
+        if pieces and (size >= _PIECE or place == len(texts) - 1):
+            result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]))
+            pieces, places, size = [], [], 0
+    if pieces:
+        result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]))
+    return result
+
+
+def _band_hashes(data: bytes, lengths: NDArray[Any]) -> NDArray[np.uint32]:
+    """Bands (rows, BANDS) of texts that stand one after the other in `data`."""
+    import numpy as np
+
+    windows = np.ndarray(shape=(len(data) - SHINGLE + 1,), dtype="<u8", buffer=data, strides=(1,))
+    mixed = windows * np.uint64(_MULTIPLIER)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (mixed >> np.uint64(32)).astype(np.uint32)
+    # Windows that reach into the next text belong to neither: reduce over [start, end - SHINGLE + 1) of each text.
+    ends = np.cumsum(lengths)
+    edges = np.empty(2 * len(lengths), dtype=np.intp)
+    edges[0::2] = ends - lengths
+    edges[1::2] = ends - SHINGLE + 1
+    if edges[-1] == len(hashes):
+        edges = edges[:-1]
+    bands = np.empty((len(lengths), BANDS), dtype=np.uint32)
+    permuted = np.empty_like(hashes)
+    random = np.random.default_rng(0xA2F7).integers(0, 2**32, size=(BANDS, BAND_ROWS), dtype=np.uint32) | np.uint32(1)
+    for band in range(BANDS):
+        combined = np.full(len(lengths), band + 1, dtype=np.uint64)
+        for row in range(BAND_ROWS):
+            np.multiply(hashes, random[band, row], out=permuted)
+            smallest = np.minimum.reduceat(permuted, edges)[::2]
+            combined = (combined ^ smallest) * np.uint64(_MULTIPLIER)
+            combined ^= combined >> np.uint64(32)
+        bands[:, band] = combined.astype(np.uint32) | np.uint32(1)  # 0 stands for "no text"
+    return bands
+
+
+def candidates(bands: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Pairs (n, 2) of row indexes, first < second, that share a band: each row with the nearest before it, and the first.
+
+    Two partners a band instead of all pairs keep the work linear when thousands of rows are alike.
+    """
+    import numpy as np
+
+    found: list[NDArray[np.int64]] = []
+    for band in range(bands.shape[1]):
+        values = bands[:, band]
+        order = np.argsort(values, kind="stable")
+        ordered = values[order]
+        same = np.flatnonzero((ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)) + 1
+        if not len(same):
+            continue
+        starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
+        firsts = order[starts[np.searchsorted(starts, same, side="right") - 1]]
+        for partner in (order[same - 1], firsts):
+            found.append(np.stack((partner, order[same]), axis=1))
+    if not found:
+        return np.empty((0, 2), dtype=np.int64)
+    return np.unique(np.concatenate(found), axis=0)

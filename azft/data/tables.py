@@ -1,0 +1,112 @@
+"""Rows of CSV and Parquet files as dicts of cells, in batches with their line or row numbers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from azft.data.blocks import MAX_LINE, LongLine, read_blocks
+from azft.data.rules import Problem
+from azft.data.sources import BOM, Batch, too_long
+
+_ROWS = 256
+"""Rows in a batch; with native Parquet lists a row may be large."""
+
+
+class _TooLongError(Exception):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def csv_rows(path: Path) -> Iterator[Batch]:
+    """Batches of a CSV file with a header. A row's line is the one that it begins on."""
+    csv.field_size_limit(MAX_LINE)  # process-wide, as the csv module has it; the default of 128 KiB is too little for chats
+    problems: list[tuple[Problem, int | None]] = []
+    reader = csv.reader(_text_lines(path, problems), strict=True)
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    line = 1
+    header: list[str] = []
+    try:
+        header = next(reader, [])
+        if reason := _header_fault(header):
+            yield Batch([], [], [*problems, (Problem("csv-header", {"reason": reason}), 1)])
+            return
+        line = reader.line_num + 1
+        for cells in reader:
+            if not cells:
+                problems.append((Problem("empty-line"), line))
+            elif len(cells) != len(header):
+                problems.append((Problem("csv-width", {"found": len(cells), "expected": len(header)}), line))
+            else:
+                rows.append(dict(zip(header, cells, strict=True)))
+                lines.append(line)
+            if len(rows) >= _ROWS or len(problems) >= _ROWS:
+                yield Batch(rows, lines, problems)
+                rows, lines, problems[:] = [], [], []
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problems.append((Problem("csv-broken", {"reason": str(error)}), line))
+    except _TooLongError as error:
+        problems.append((too_long("line", error.size), line))
+    yield Batch(rows, lines, problems)
+
+
+def _text_lines(path: Path, problems: list[tuple[Problem, int | None]]) -> Iterator[str]:
+    """Lines as text. Bytes that are not UTF-8 become surrogates, which the cell's checker reports where they are."""
+    first = True
+    for block in read_blocks(path):
+        if isinstance(block, LongLine):
+            raise _TooLongError(block.bytes)
+        if first and block.startswith(BOM):
+            problems.append((Problem("bom"), 1))
+            block = block[len(BOM) :]
+        first = False
+        pieces = block.split(b"\n")
+        last = pieces.pop()
+        for piece in pieces:
+            yield piece.decode("utf-8", "surrogateescape") + "\n"
+        if last:
+            yield last.decode("utf-8", "surrogateescape")
+
+
+def _header_fault(header: list[str]) -> str:
+    if not any(name.strip() for name in header):
+        return "is empty"
+    if not all(name.strip() for name in header):
+        return "has a column without a name"
+    twice = sorted({name for name in header if header.count(name) > 1}) if len(header) < 1000 else []
+    return f"names {', '.join(f'`{name}`' for name in twice)} twice" if twice else ""
+
+
+def parquet_rows(path: Path) -> Iterator[Batch]:
+    """Batches of a Parquet file; lines are row numbers. Nulls of nested structs are left out of their objects."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        values = {"reason": "reading Parquet needs the package `pyarrow`", "fix": "pip install 'azft[train]'"}
+        yield Batch([], [], [(Problem("unreadable", values), None)])
+        return
+    number = 1
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                rows = [_without_nulls(row) for row in batch.to_pylist()]
+                yield Batch(rows, range(number, number + len(rows)))
+                number += len(rows)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        text = str(error).strip()
+        reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+        yield Batch([], [], [(Problem("parquet-broken", {"reason": reason}), number if number > 1 else None)])
+
+
+def _without_nulls(value: Any) -> Any:
+    """A struct column has every key in every row, null where it was not given."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(child) for key, child in value.items() if child is not None}
+    if isinstance(value, list):
+        return [_without_nulls(child) for child in value]
+    return value
