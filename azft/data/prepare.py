@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from azft.data.dataset_writer import SplitWriter, write_dataset
 from azft.data.documents import Counts, documents
 from azft.data.masking import ChatRenderer
 from azft.data.prepare_findings import Problems, about_split, context_is_shorter, too_long
-from azft.data.readers import iter_valid_rows
-from azft.data.split import in_validation
+from azft.data.readers import Row, iter_valid_rows
+from azft.data.split import choose_validation, place_of
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import context_length, load_tokenizer
 from azft.errors import FindingsError
@@ -74,7 +74,7 @@ def prepare(
     ) as writer:
         job = _Job(parameters, renderer, limit, writer.splits)
         for split, path in files.items():
-            findings += job.add(path, _split_of(split, share, parameters.seed))
+            findings += job.add(path, job.splits_of(path, share) if split == "train" and share else repeat(split))
         for split, counts in job.counts.items():
             findings += about_split(split, counts, files.get(split, train).name, limit, parameters.long_rows)
         _stop_on_errors(findings, say)
@@ -105,16 +105,6 @@ def _by_name(finding: Finding) -> Finding:
     return finding if finding.file is None else replace(finding, file=Path(finding.file).name)
 
 
-def _split_of(role: str, share: float | None, seed: int) -> Callable[[dict[str, Any]], str]:
-    """Which split a row of the file with this role goes into."""
-
-    def split_of(row: dict[str, Any]) -> str:
-        splits_off = role == "train" and share is not None
-        return "validation" if splits_off and in_validation(row, share=share, seed=seed) else role
-
-    return split_of
-
-
 class _Job:
     """Renders rows into the splits of a dataset and counts what becomes of them."""
 
@@ -127,21 +117,29 @@ class _Job:
         self.writers = writers
         self.counts = {split: Counts() for split in writers}
 
-    def add(self, path: Path, split_of: Callable[[dict[str, Any]], str]) -> list[Finding]:
-        """Add a file's rows; errors about them are returned and not raised."""
+    def splits_of(self, path: Path, share: float) -> Iterator[str]:
+        """The split of each row of a file of which a share is split off; neither side stays empty."""
+        places = (place_of(row.data, seed=self.parameters.seed) for row in self._rows(path))
+        return ("validation" if chosen else "train" for chosen in choose_validation(places, share=share))
+
+    def add(self, path: Path, splits: Iterator[str]) -> list[Finding]:
+        """Add a file's rows, each to its split; errors about rows are returned and not raised."""
         problems = Problems(path.name)
-        rows = iter_valid_rows(path, self.parameters.task, self.parameters.columns)
+        rows = self._rows(path)
         while batch := list(islice(rows, BATCH_ROWS)):
-            for row, rendered in zip(batch, self.renderer.render_batch([row.data for row in batch]), strict=True):
+            results = self.renderer.render_batch([row.data for row in batch])
+            for row, rendered, split in zip(batch, results, islice(splits, len(batch)), strict=True):
                 if isinstance(rendered, RefusalError):
                     problems.add(rendered.finding(path.name, row.line))
                 elif self.parameters.long_rows == "error" and len(rendered.token_ids) > self.limit:
                     problems.add(too_long(len(rendered.token_ids), self.limit, path.name, row.line))
                 else:
-                    split = split_of(row.data)
                     for ids, mask in documents(rendered, self.limit, self.parameters.long_rows, self.counts[split]):
                         self.writers[split].add(ids, mask)
         return list(problems.findings())
+
+    def _rows(self, path: Path) -> Iterator[Row]:
+        return iter_valid_rows(path, self.parameters.task, self.parameters.columns)
 
 
 def _stop_on_errors(findings: list[Finding], say: Progress) -> None:

@@ -94,6 +94,6 @@ def about_split(split: str, counts: Counts, file: str, limit: int, long_rows: Lo
             "data-no-documents",
             Severity.ERROR,
             f"No row is left for {split}.",
-            "Add rows, or keep more of the long ones (training.max_length, data.long_rows).",
+            "Add rows, name a file in data.validation, or keep more of the long rows (data.long_rows).",
             file,
         )
