@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.helpers.terminal import COMMAND, azft, azft_at_terminal, environment
 
 from azft.cli.group import COMMANDS, SECTIONS
+from tests.helpers.terminal import COMMAND, azft, azft_at_terminal, environment
 
 HEAVY = ("torch", "transformers", "azure", "pydantic", "yaml", "rich", "numpy", "orjson", "jmespath", "azft.api")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from scripts.make_example_chats import COUNTS, files
-from tests.helpers.terminal import azft
 
 import azft as package
 from azft.errors import UsageError
 from azft.recipe_schema import json_schema
+from scripts.make_example_chats import COUNTS, files
+from tests.helpers.terminal import azft
 
 
 def test_the_recipe_is_valid_and_its_data_without_fault(tmp_path: Path) -> None:
@@ -93,7 +93,15 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
     assert (tmp_path / "recipe.yaml").read_text() != "mine"
 
 
-@pytest.mark.parametrize("model", ["smollm2-135m-instruct", "./models/with space", "azureml://registries/azureml/models/Phi-4/versions/7", "a: b # c"])  # fmt: skip
+MODELS = (
+    "smollm2-135m-instruct",
+    "./models/with space",
+    "azureml://registries/azureml/models/Phi-4/versions/7",
+    "a: b # c",
+)
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_any_model_can_be_put_into_the_recipe(tmp_path: Path, model: str) -> None:
     assert package.load_recipe(package.init(tmp_path, model=model).recipe).recipe.model == model
 

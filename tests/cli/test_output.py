@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.helpers.terminal import azft, azft_at_terminal
 
 

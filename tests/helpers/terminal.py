@@ -66,9 +66,14 @@ def azft_at_terminal(
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
-        [*COMMAND, *args], cwd=cwd, env=environment(**{"NO_COLOR": None, **env}), stdin=slave, stdout=slave, stderr=slave,
+        [*COMMAND, *args],
+        cwd=cwd,
+        env=environment(**{"NO_COLOR": None, **env}),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
         start_new_session=True,
-    )  # fmt: skip
+    )
     os.close(slave)
     if typed:
         os.write(master, typed.encode())
