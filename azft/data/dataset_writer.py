@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from azft.data.dataset import FORMAT, array_types, fingerprint_of
 from azft.data.packing import one_per_sequence, pack
-from azft.files import atomic_path, write_json
+from azft.files import fsync_folder, write_json
 from azft.findings import Finding
 
 MANIFEST = "dataset.json"
@@ -113,11 +114,11 @@ def write_dataset(
 ) -> Iterator[DatasetWriter]:
     """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
 
-    An empty folder may stand there already: Azure ML mounts one for each output of a step.
+    A dataset that is already there is replaced; when the block raises, it stays.
 
     `tokenizer` is the fingerprint of the tokenizer and template that made the tokens.
     """
-    with _folder(target) as folder:
+    with _written_inside(target) as folder:
         with ExitStack() as stack:
             writers = {split: SplitWriter(folder / split, vocab_size, max_length, stack) for split in splits}
             writer = DatasetWriter(writers)
@@ -137,21 +138,29 @@ def write_dataset(
 
 
 @contextmanager
-def _folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `target`."""
+def _written_inside(target: Path) -> Iterator[Path]:
+    """A folder inside `target` to write into; what it holds moves up when the block ends well.
+
+    A step's output folder may be a mount point, which can't be renamed. So the files are put in their place one by one
+    and the manifest last: without one the folder is no dataset, and never half of one.
+    """
+    created = not target.exists()
     inside = target / ".writing"
-    if not target.is_dir() or any(entry != inside for entry in target.iterdir()):
-        with atomic_path(target) as folder:
-            folder.mkdir()
-            yield folder
-        return
-    # A mounted folder can't be renamed away. It is empty, so its files are put in one by one, and the manifest last:
-    # without one it is no dataset yet.
-    shutil.rmtree(inside, ignore_errors=True)
-    inside.mkdir()
+    shutil.rmtree(inside, ignore_errors=True)  # a crash may have left one
+    inside.mkdir(parents=True)
     try:
         yield inside
+        for file in inside.rglob("*.*"):
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        (target / MANIFEST).unlink(missing_ok=True)
         for entry in sorted(inside.iterdir(), key=lambda entry: (entry.name == MANIFEST, entry.name)):
-            entry.replace(target / entry.name)
+            place = target / entry.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            entry.replace(place)
+        fsync_folder(target)
     finally:
         shutil.rmtree(inside, ignore_errors=True)
+        if created and not any(target.iterdir()):
+            target.rmdir()

@@ -82,10 +82,12 @@ def test_an_error_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
 
 
-def test_an_empty_folder_that_is_already_there_is_filled_in_place(tmp_path: Path) -> None:
+def test_a_folder_that_is_already_there_is_filled_in_place_as_it_may_be_mounted(tmp_path: Path) -> None:
     target = tmp_path / "mounted"
     (target / ".writing").mkdir(parents=True)  # a crash before left it
     number = target.stat().st_ino
+    write(target)
+    write(target, documents=DOCUMENTS[:1])
     write(target)
     assert target.stat().st_ino == number
     assert sha256_tree(target) == sha256_tree(write(tmp_path / "fresh"))
@@ -94,6 +96,27 @@ def test_an_empty_folder_that_is_already_there_is_filled_in_place(tmp_path: Path
     with pytest.raises(ValueError, match="token ids"):
         write(empty, documents=[([100], [1])])
     assert list(empty.iterdir()) == []
+
+
+def test_a_crash_while_replacing_leaves_no_dataset_rather_than_a_mixed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "d")
+    moves = iter(range(2))
+    replace = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if next(moves, None) is None and self.parent.name == ".writing":
+            raise OSError("the power went out")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="power"):
+        write(folder, documents=DOCUMENTS[:1])
+    with pytest.raises(NotFoundError, match="not a prepared dataset"):
+        open_dataset(folder, "train")
+    monkeypatch.undo()
+    verify(write(folder))
 
 
 @pytest.mark.parametrize("document", [([], []), ([1] * 9, [1] * 9), ([1, 2], [1]), ([-1], [1])])
