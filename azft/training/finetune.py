@@ -9,7 +9,7 @@ import torch
 
 from azft.data.dataset import TokenDataset, open_dataset, read_manifest
 from azft.errors import NotFoundError, UsageError
-from azft.files import atomic_path, canonical_json, sha256_bytes, write_json
+from azft.files import canonical_json, sha256_bytes, write_json
 from azft.parameters import FinetuneParameters
 from azft.training import models, snapshot
 from azft.training.checkpoints import CheckpointFolder
@@ -17,6 +17,7 @@ from azft.training.devices import Arithmetic, arithmetic
 from azft.training.distribution import SingleProcess, join
 from azft.training.loop import Loop, Progress, stop_on_sigterm
 from azft.training.metrics import Metrics
+from azft.training.output import output_folder
 from azft.training.probe import token_loss
 from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
@@ -174,8 +175,7 @@ def _write_trained(
     """Write the result, load it back, compare, and only then let it appear under its name."""
     technique, model = TECHNIQUES[parameters.technique.name], loop.module.model
     trainable, total = models.parameter_counts(model)
-    with atomic_path(trained) as folder:
-        folder.mkdir()
+    with output_folder(trained, last="training.json") as folder:
         technique.save(model, folder, models.stored_dtype(base))
         if not technique.is_adapter:
             models.copy_tokenizer(base, folder)

@@ -81,6 +81,30 @@ def check_folder(folder: Path) -> dict[str, Any]:
     return config
 
 
+def save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write a whole model, floating tensors as `dtype`, into an existing folder; the model itself stays as it is."""
+    state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    before, model.config.dtype = model.config.dtype, dtype
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        model.config.dtype = before
+
+
+def verify_saved(model: Any, folder: Path) -> None:
+    """Load a saved model back and compare every tensor, as rounded to the saved type; `AzftError` if one differs."""
+    own_code = type(model).__module__.startswith("transformers_modules.")
+    saved, mine = load_model(folder, trust_remote_code=own_code).state_dict(), model.state_dict()
+    wrong = sorted(mine.keys() ^ saved.keys())
+    wrong += [
+        name
+        for name in sorted(mine.keys() & saved.keys())
+        if not torch.equal(mine[name].cpu().to(saved[name].dtype), saved[name])
+    ]
+    if wrong:
+        raise AzftError(f"The model in {folder} is not the one in memory: {wrong[0]} differs.")
+
+
 def stored_dtype(folder: Path) -> torch.dtype:
     """The type in which a model folder's weights are stored (that of its first floating tensor)."""
     from safetensors import safe_open

@@ -76,12 +76,18 @@ def random_documents(count: int, *, seed: int = 0, low: int = 3, high: int = 40)
 
 
 def write_tiny_dataset(
-    folder: Path, *, train: Documents, validation: Documents | None = None, packing: bool = True, max_length: int = 64
+    folder: Path,
+    *,
+    train: Any,
+    validation: Any = None,
+    packing: bool = True,
+    max_length: int = 64,
+    vocab_size: int = VOCABULARY,
 ) -> Path:
     """A prepared dataset of the given documents."""
     splits = {"train": train} | ({"validation": validation} if validation else {})
     with write_dataset(
-        folder, splits=list(splits), vocab_size=VOCABULARY, max_length=max_length, packing=packing, tokenizer="tiny"
+        folder, splits=list(splits), vocab_size=vocab_size, max_length=max_length, packing=packing, tokenizer="tiny"
     ) as writer:
         for split, documents in splits.items():
             for tokens, mask in documents:

@@ -1,0 +1,66 @@
+"""The README.md of a packaged model: what it is, how it was made, and what it gained, in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from azft import __version__
+from azft.parameters import PackageParameters
+from azft.tasks import TASKS
+
+
+def model_card(
+    parameters: PackageParameters, *, training: Mapping[str, Any], evaluation: Mapping[str, Any], is_adapter: bool
+) -> str:
+    """Markdown with the front matter that model hubs read. The JSON of the finetune and evaluate steps goes in."""
+    settings = training["parameters"]["training"]
+    technique = training["parameters"]["technique"]
+    trained, total = training["trainable_parameters"], training["total_parameters"]
+    lines = [
+        "---",
+        f"base_model: {_quoted(parameters.base_model)}",
+        f"library_name: {'transformers' if parameters.merge or not is_adapter else 'peft'}",
+        "pipeline_tag: text-generation",
+        f"tags: [azft, {technique['name']}]",
+        "---",
+        f"# {parameters.model_name}",
+        "",
+        f"`{parameters.base_model}`, fine-tuned with azft {__version__}. {TASKS[parameters.task].title}.",
+        "",
+        "## Before and after",
+        f"On {evaluation['rows']:,} held-out rows ({evaluation['split']}), {evaluation['label_tokens']:,} tokens:",
+        "",
+        "| | base | tuned |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {name.replace('_', ' ')} | {evaluation['base'][name]:.4g} | {evaluation['tuned'][name]:.4g} |"
+            for name in TASKS[parameters.task].metrics
+        ),
+        "",
+        "## How it was made",
+        f"- Technique: {_described(technique)}; {trained:,} of {total:,} weights ({trained / total:.2%}) were trained.",
+        f"- {training['steps']:,} steps of {settings['global_batch_size']} sequences; {training['epochs']:.3g} epochs.",
+        f"- Tokens: {training['tokens']:,}; the weights are those after step {training['result_step']:,}.",
+        f"- Learning rate: {settings['learning_rate']:g}, {settings['schedule']}.",
+        f"- Sequences: at most {settings['max_length']:,} tokens, packing {'on' if settings['packing'] else 'off'}.",
+        f"- Arithmetic: {training['precision']}; seed {settings['seed']}.",
+        "",
+        "## What is here",
+    ]
+    if parameters.merge or not is_adapter:
+        lines.append(
+            "- This folder is a whole model: load it with transformers, vLLM or any server that reads its format."
+        )
+    if is_adapter:
+        lines.append(f"- `adapter/` is the trained adapter alone: put it onto `{parameters.base_model}` with peft.")
+    return "\n".join([*lines, ""])
+
+
+def _described(technique: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in technique.items() if k != "name")
+    return f"{technique['name']} ({settings})" if settings else str(technique["name"])
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

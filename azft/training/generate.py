@@ -1,0 +1,175 @@
+"""Text from a model: token by token from ids, and replies to a conversation, streamed."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from azft.errors import NotFoundError, UsageError
+from azft.training import lora
+from azft.training.devices import arithmetic, pick_device
+from azft.training.models import load_model
+
+if TYPE_CHECKING:
+    from azft.data.tokenizer import ChatTokenizer
+
+
+def stream_tokens(
+    model: Any,
+    prompt: Sequence[int],
+    *,
+    stop: Sequence[int],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+) -> Iterator[int]:
+    """Token ids that continue a prompt, as they are made; none of `stop` is among them.
+
+    Temperature 0 takes the likeliest token each time. transformers' own `generate` does the work, in a thread, because
+    it knows each architecture's cache; leaving the iterator early stops it.
+    """
+    from transformers import GenerationConfig, StoppingCriteriaList
+
+    tokens = _Tokens()
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else None,
+        eos_token_id=sorted(stop) or None,
+        pad_token_id=min(stop, default=0),  # never used for one prompt; given so that nobody warns
+        use_cache=True,
+    )
+    ids = torch.tensor([list(prompt)], device=model.device)
+
+    def work() -> None:
+        try:
+            model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                streamer=tokens,
+                stopping_criteria=StoppingCriteriaList([tokens.abandoned]),
+            )
+        except BaseException as error:  # handed to the reading thread
+            tokens.fail(error)
+
+    thread = threading.Thread(target=work, name="generate", daemon=True)
+    thread.start()
+    try:
+        for token in tokens:
+            if token in stop:
+                break
+            yield token
+    finally:
+        tokens.leave()
+        thread.join()
+
+
+class _Tokens:
+    """transformers' streamer interface (put, end) on one side, an iterator on the other."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[int | BaseException | None] = queue.Queue()
+        self._left = threading.Event()
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt_seen:
+            self._queue.put(int(value.reshape(-1)[-1]))
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def fail(self, error: BaseException) -> None:
+        self._queue.put(error)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    def abandoned(self, ids: torch.Tensor, scores: Any, **_unused: Any) -> torch.Tensor:
+        del scores
+        return torch.full((ids.shape[0],), self._left.is_set(), device=ids.device)
+
+    def __iter__(self) -> Iterator[int]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A model and its tokenizer, ready to talk."""
+
+    model: Any
+    tokenizer: ChatTokenizer
+
+    def reply(
+        self, messages: Sequence[Mapping[str, Any]], *, max_new_tokens: int = 256, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Pieces of the assistant's answer to a conversation, as they are made, up to the template's stop token."""
+        prompt = self.tokenizer.encode(self.tokenizer.template.render(list(messages), add_generation_prompt=True))
+        yield from pieces(
+            self.tokenizer,
+            stream_tokens(
+                self.model,
+                prompt,
+                stop=sorted(self.tokenizer.stop_ids),
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+            ),
+        )
+
+
+def pieces(tokenizer: ChatTokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """Text of a stream of tokens, never breaking a character: bytes that are not yet one are held back."""
+    ids: list[int] = []
+    shown = ""
+    for token in tokens:
+        ids.append(token)
+        text = plain_text(tokenizer, ids)
+        if text.endswith("\ufffd"):
+            continue
+        if len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+    rest = plain_text(tokenizer, ids)[len(shown) :]
+    if rest:
+        yield rest
+
+
+def plain_text(tokenizer: ChatTokenizer, ids: Sequence[int]) -> str:
+    """Text of token ids without special tokens."""
+    return str(tokenizer.backend.decode(list(ids), skip_special_tokens=True))
+
+
+def load_chat(folder: Path) -> ChatModel:
+    """Load a packaged model, or any model folder with a chat template.
+
+    Raises:
+        NotFoundError: There is no model, or it holds an adapter alone.
+        UsageError: Its tokenizer does not say where an answer ends.
+    """
+    from azft.data.tokenizer import load_tokenizer
+
+    if not (folder / "config.json").is_file() and any((folder / p / lora.CONFIG).is_file() for p in (".", "adapter")):
+        raise NotFoundError(
+            f"{folder} holds an adapter and not a whole model.",
+            fix="Package it with output.merge: true, and chat with that.",
+        )
+    device = pick_device()
+    dtype = arithmetic("auto", device).compute
+    model = load_model(folder, dtype=dtype).to(device)
+    tokenizer = load_tokenizer(folder)
+    if not tokenizer.stop_ids:
+        raise UsageError(
+            f"The tokenizer in {folder} has no end-of-text token, so an answer would never end.",
+            fix="Set eos_token_id in its generation_config.json.",
+        )
+    return ChatModel(model, tokenizer)
