@@ -18,9 +18,10 @@ class Cause:
     fix: str
 
 
+_OWN = re.compile(r"^(?:\[rank\d+\]:\s*)?azft\.[\w.]*Error: (.+)")
+"""Our own errors say it best: what happened, and on the next line what to do."""
+_NOISE = re.compile(r"^\s*$|^\[|^[EWI]\d{4} |^Traceback|^=+|^-+")
 _TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
-    # Our own errors say it best; `{0}` is the message.
-    (re.compile(r"^(?:azft\.[\w.]*)(?:Error|Stop)\w*: (.+)"), "{0}", ""),
     (
         re.compile(r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError"),
         "The GPU ran out of memory.",
@@ -37,7 +38,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "Make room, or lower training.save_total_limit; then go on with: azft resume",
     ),
     (
-        re.compile(r"ModuleNotFoundError: No module named '([^']+)'"),
+        re.compile(r"ModuleNotFoundError: No module named '(?!azft\b)([^'.]+)"),
         "The Python package `{0}` is not installed.",
         "Install what local training needs: pip install 'azft[train]'",
     ),
@@ -66,8 +67,15 @@ _TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 def likely_cause(status: int, lines: Sequence[str]) -> Cause | None:
     """The likely cause of an exit status and the last lines of a log; None when nothing known matches."""
-    for line in reversed(lines):  # the last error is the one that ended it
-        for pattern, what, fix in _TABLE:
+    for number in reversed(range(len(lines))):  # the last error is the one that ended it
+        line = lines[number]
+        if match := _OWN.match(line):
+            following = lines[number + 1] if number + 1 < len(lines) else ""
+            return Cause(match.group(1), "" if _NOISE.match(following) else following.strip())
+        for pattern, what, fix in _OWN = re.compile(r"^(?:\[rank\d+\]:\s*)?azft\.[\w.]*Error: (.+)")
+"""Our own errors say it best: what happened, and on the next line what to do."""
+_NOISE = re.compile(r"^\s*$|^\[|^[EWI]\d{4} |^Traceback|^=+|^-+")
+_TABLE:
             if match := pattern.search(line):
                 return Cause(what.format(*match.groups()), fix)
     if status == 137:

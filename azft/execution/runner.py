@@ -36,6 +36,8 @@ from azft.files import atomic_path, read_lines, sha256_tree, write_json
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 LAST_LINES = 20
+"""Lines of a failed step that are shown; its cause is looked for in more, because torchrun ends on many of its own."""
+_SEARCHED_LINES = 120
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class StepFailedError(JobFailedError):
     def __init__(self, step: str, status: int, lines: list[str], log: Path) -> None:
         cause = likely_cause(status, lines)
         how = f"signal {status - 128}" if status > 128 else f"exit status {status}"
-        tail = "".join(f"\n  | {line}" for line in lines)
+        tail = "".join(f"\n  | {line}" for line in lines[-LAST_LINES:])
         what = f" {cause.what}" if cause else ""
         super().__init__(
             f"Step `{step}` failed ({how}).{what}",
@@ -195,7 +197,7 @@ class _Runner:
 
     def execute(self, step: Step, command: str, code: Path, outputs: Mapping[str, Path]) -> None:
         log = self.folder / "logs" / f"{step.name}.txt"
-        last: deque[str] = deque(maxlen=LAST_LINES)
+        last: deque[str] = deque(maxlen=_SEARCHED_LINES)
 
         def on_line(line: str) -> None:
             last.append(line)
