@@ -72,10 +72,7 @@ def likely_cause(status: int, lines: Sequence[str]) -> Cause | None:
         if match := _OWN.match(line):
             following = lines[number + 1] if number + 1 < len(lines) else ""
             return Cause(match.group(1), "" if _NOISE.match(following) else following.strip())
-        for pattern, what, fix in _OWN = re.compile(r"^(?:\[rank\d+\]:\s*)?azft\.[\w.]*Error: (.+)")
-"""Our own errors say it best: what happened, and on the next line what to do."""
-_NOISE = re.compile(r"^\s*$|^\[|^[EWI]\d{4} |^Traceback|^=+|^-+")
-_TABLE:
+        for pattern, what, fix in _TABLE:
             if match := pattern.search(line):
                 return Cause(what.format(*match.groups()), fix)
     if status == 137:
