@@ -10,15 +10,16 @@ Not covered: packing, lengths, and what makes a row good (`azft.data.check`).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from azft.data.chat_template import ChatTemplateError, Message
+from azft.data.conversation import conversation, strings_of
 from azft.data.template_probe import MARKER, RefusalError, marker, probe_template, settle
 from azft.data.tokenizer import ChatTokenizer
 
@@ -64,6 +65,10 @@ class Rendered:
         return mask
 
 
+Result = Rendered | RefusalError
+Item = TypeVar("Item")
+
+
 class ChatRenderer:
     """Renders rows of the chat task with one model's tokenizer and template.
 
@@ -80,21 +85,32 @@ class ChatRenderer:
         rendered = self.text(row)
         return self._tokens(rendered, self.tokenizer.backend.encode(rendered.text, add_special_tokens=False))
 
-    def render_batch(self, rows: Sequence[Message]) -> list[Rendered | RefusalError]:
-        """Rows as tokens, or the refusal in a row's place.
+    def render_batches(
+        self, batches: Iterable[list[Item]], row_of: Callable[[Item], Message]
+    ) -> Iterator[tuple[list[Item], list[Result]]]:
+        """Batches of items with the tokens of each one's row, or the refusal in its place.
 
-        They are encoded together, on all cores unless TOKENIZERS_PARALLELISM is off.
+        A batch is encoded (on all cores, unless TOKENIZERS_PARALLELISM is off) while the next one is read and rendered.
         """
-        results: list[Any] = [self._text_or_refusal(row) for row in rows]
-        good = [index for index, result in enumerate(results) if isinstance(result, RenderedText)]
-        texts = [results[index].text for index in good]
-        encodings = self.tokenizer.backend.encode_batch(texts, add_special_tokens=False)
-        for index, encoding in zip(good, encodings, strict=True):
-            try:
-                results[index] = self._tokens(results[index], encoding)
-            except RefusalError as refusal:
-                results[index] = refusal
-        return results
+        with ThreadPoolExecutor(max_workers=1) as encoder:
+            before: tuple[list[Item], list[RenderedText | RefusalError], Future[list[Any]]] | None = None
+            for items in batches:
+                texts = [self._text_or_refusal(row_of(item)) for item in items]
+                encodings = encoder.submit(self._encode, [one.text for one in texts if isinstance(one, RenderedText)])
+                if before is not None:
+                    yield before[0], self._results(before[1], before[2].result())
+                before = items, texts, encodings
+            if before is not None:
+                yield before[0], self._results(before[1], before[2].result())
+
+    def _encode(self, texts: list[str]) -> list[Any]:
+        return list(self.tokenizer.backend.encode_batch(texts, add_special_tokens=False))
+
+    def _results(self, texts: list[RenderedText | RefusalError], encodings: list[Any]) -> list[Result]:
+        following = iter(encodings)
+        return [
+            one if isinstance(one, RefusalError) else self._tokens_or_refusal(one, next(following)) for one in texts
+        ]
 
     def count_tokens(self, rows: Sequence[Message]) -> list[int]:
         """Tokens of each row, as `azft.data.check` wants to know them. Raises the first row's `RefusalError`."""
@@ -125,8 +141,14 @@ class ChatRenderer:
         except RefusalError as refusal:
             return refusal
 
+    def _tokens_or_refusal(self, rendered: RenderedText, encoding: Any) -> Result:
+        try:
+            return self._tokens(rendered, encoding)
+        except RefusalError as refusal:
+            return refusal
+
     def _refuse_control_tokens(self, value: Any, where: str) -> None:
-        for text in _strings(value):
+        for text in strings_of(value):
             if found := self.probe.control_tokens.search(text):
                 raise RefusalError(
                     "data-special-token",
@@ -206,31 +228,6 @@ class ChatRenderer:
         return Rendered(rendered.text, rendered.turns, ids, tuple(spans), straddling)
 
 
-def conversation(row: Message) -> tuple[list[Message], list[Any] | None]:
-    """Messages and tools as templates expect them: without `weight`, and with tool arguments parsed.
-
-    OpenAI's format has a call's arguments as JSON text; templates write them with `tojson`, as servers do.
-    """
-    messages: list[Message] = []
-    for message in row["messages"]:
-        turn = {key: value for key, value in message.items() if key != "weight" and value is not None}
-        if "tool_calls" in turn:
-            turn["tool_calls"] = [_parsed_call(call) for call in turn["tool_calls"]]
-        messages.append(turn)
-    return messages, row.get("tools") or None
-
-
-def _parsed_call(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        arguments = orjson.loads(function["arguments"])
-    except orjson.JSONDecodeError:
-        raise RefusalError("data-tool-arguments", f"The arguments of {function.get('name')} are not JSON.") from None
-    return {**call, "function": {**function, "arguments": arguments}}
-
-
 def _is_plain(messages: list[Message], index: int) -> bool:
     message = messages[index]
     follows_user = index > 0 and messages[index - 1]["role"] == "user"
@@ -254,19 +251,6 @@ def _refuse_dropped_messages(messages: list[Message], text: str) -> None:
                 f"The chat template leaves out message {index + 1} ({message['role']}): the model would never see it.",
                 fix="Take the message out of the data, or use another chat template.",
             )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every text in nested data."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
 
 
 def _is_unicode(text: str) -> bool:

@@ -6,11 +6,11 @@ The same files and parameters give the same bytes, on any day and machine. It im
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from azft import __version__
 from azft.data.check import DataReport, check_files
@@ -31,6 +31,7 @@ BATCH_ROWS = 512
 """Rows encoded together: enough to keep every core busy, few enough to stay small in memory."""
 
 Progress = Callable[[str], None]
+_Item = TypeVar("_Item")
 
 
 def prepare(
@@ -74,7 +75,11 @@ def prepare(
     ) as writer:
         job = _Job(parameters, renderer, limit, writer.splits)
         for split, path in files.items():
-            findings += job.add(path, job.splits_of(path, share) if split == "train" and share else repeat(split))
+            rows = iter_valid_rows(path, parameters.task, parameters.columns)
+            if split == "train" and share:
+                findings += job.add(path, _split_off(rows, share, parameters.seed))
+            else:
+                findings += job.add(path, ((row, split) for row in rows))
         for split, counts in job.counts.items():
             findings += about_split(split, counts, files.get(split, train).name, limit, parameters.long_rows)
         _stop_on_errors(findings, say)
@@ -105,6 +110,30 @@ def _by_name(finding: Finding) -> Finding:
     return finding if finding.file is None else replace(finding, file=Path(finding.file).name)
 
 
+def _split_off(rows: Iterator[Row], share: float, seed: int) -> Iterator[tuple[Row, str]]:
+    """Training rows with their split. Rows wait until both sides have one: only then is it sure where each belongs."""
+    waiting: list[Row] = []
+    places: list[float] = []
+    least, most = 1.0, 0.0
+    for row in rows:
+        waiting.append(row)
+        places.append(place := place_of(row.data, seed=seed))
+        least, most = min(least, place), max(most, place)
+        if least < share <= most:
+            yield from _named(waiting, (place < share for place in places))
+            waiting, places = [], []
+    yield from _named(waiting, choose_validation(places, share=share))
+
+
+def _named(rows: list[Row], to_validation: Iterable[bool]) -> Iterator[tuple[Row, str]]:
+    return ((row, "validation" if chosen else "train") for row, chosen in zip(rows, to_validation, strict=True))
+
+
+def _batches(items: Iterator[_Item]) -> Iterator[list[_Item]]:
+    while batch := list(islice(items, BATCH_ROWS)):
+        yield batch
+
+
 class _Job:
     """Renders rows into the splits of a dataset and counts what becomes of them."""
 
@@ -117,18 +146,11 @@ class _Job:
         self.writers = writers
         self.counts = {split: Counts() for split in writers}
 
-    def splits_of(self, path: Path, share: float) -> Iterator[str]:
-        """The split of each row of a file of which a share is split off; neither side stays empty."""
-        places = (place_of(row.data, seed=self.parameters.seed) for row in self._rows(path))
-        return ("validation" if chosen else "train" for chosen in choose_validation(places, share=share))
-
-    def add(self, path: Path, splits: Iterator[str]) -> list[Finding]:
-        """Add a file's rows, each to its split; errors about rows are returned and not raised."""
+    def add(self, path: Path, rows: Iterator[tuple[Row, str]]) -> list[Finding]:
+        """Add rows of a file, each with its split; errors about rows are returned and not raised."""
         problems = Problems(path.name)
-        rows = self._rows(path)
-        while batch := list(islice(rows, BATCH_ROWS)):
-            results = self.renderer.render_batch([row.data for row in batch])
-            for row, rendered, split in zip(batch, results, islice(splits, len(batch)), strict=True):
+        for batch, results in self.renderer.render_batches(_batches(rows), lambda item: item[0].data):
+            for (row, split), rendered in zip(batch, results, strict=True):
                 if isinstance(rendered, RefusalError):
                     problems.add(rendered.finding(path.name, row.line))
                 elif self.parameters.long_rows == "error" and len(rendered.token_ids) > self.limit:
@@ -137,9 +159,6 @@ class _Job:
                     for ids, mask in documents(rendered, self.limit, self.parameters.long_rows, self.counts[split]):
                         self.writers[split].add(ids, mask)
         return list(problems.findings())
-
-    def _rows(self, path: Path) -> Iterator[Row]:
-        return iter_valid_rows(path, self.parameters.task, self.parameters.columns)
 
 
 def _stop_on_errors(findings: list[Finding], say: Progress) -> None:

@@ -311,7 +311,8 @@ def test_a_prompt_that_is_cut_otherwise_when_an_answer_follows_is_reported(tmp_p
 def test_batches_equal_single_rows_and_keep_refusals_in_place() -> None:
     kit = renderer("mistral-v1")
     rows = [{"messages": TALK}, {"messages": [SYSTEM, *TALK]}, {"messages": TALK[:2]}]
-    one, two, three = kit.render_batch(rows)
+    [(items, [one, two]), (_, [three])] = kit.render_batches([[0, 1], [2]], lambda index: rows[index])
+    assert items == [0, 1]
     assert (one, three) == (kit.render(rows[0]), kit.render(rows[2]))
     assert isinstance(two, RefusalError)
     assert kit.count_tokens(rows[::2]) == [len(one.token_ids), len(three.token_ids)]

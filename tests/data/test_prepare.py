@@ -12,7 +12,9 @@ import orjson
 import pytest
 
 from azft.data.dataset import open_dataset, read_manifest, verify
-from azft.data.prepare import prepare
+from azft.data.prepare import _split_off, prepare
+from azft.data.readers import Row
+from azft.data.split import choose_validation, place_of
 from azft.data.tokenizer import load_tokenizer
 from azft.errors import FindingsError
 from azft.files import sha256_tree
@@ -132,6 +134,15 @@ def test_even_few_rows_leave_at_least_one_on_each_side(model: Path, tmp_path: Pa
         assert splits["train"]["documents"] >= 1
         assert splits["validation"]["documents"] >= 1
         assert splits["train"]["documents"] + splits["validation"]["documents"] == count
+
+
+def test_rows_that_wait_for_the_split_go_where_the_split_says() -> None:
+    rows = [Row(line, chat(line)) for line in range(1, 400)]
+    for share in (0.001, 0.01, 0.5, 0.999):
+        chosen = choose_validation([place_of(row.data, seed=3) for row in rows], share=share)
+        got = list(_split_off(iter(rows), share, seed=3))
+        assert [row for row, _ in got] == rows
+        assert [split == "validation" for _, split in got] == chosen
 
 
 def test_broken_rows_stop_the_step_with_all_of_them_and_leave_no_dataset(
