@@ -5,6 +5,7 @@ In the expected texts, what is inside the loss stands between « and ».
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from azft.data.masking import ChatRenderer, Rendered
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import load_tokenizer
-from tests.helpers.tokens import FAMILIES, template_source, tokenizer_folder
+from tests.helpers.tokens import FAMILIES, sentencepiece_tokenizer, template_source, tokenizer_folder
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 TALK = [
@@ -135,6 +136,8 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Co"]), ma
         "ends\n",
         "a\n\n",
         "日本\u2003",
+        "\u0301e\u0301",
+        "e\u0301 ﬁ",
         "\u2003\n",
         "🤖🏽",
         "<|",
@@ -162,6 +165,8 @@ def test_loss_tokens_decode_to_the_answers_with_their_stop_tokens(family: str, p
     answers = [answer.strip() if family in TRIMMING else answer for _, answer in pairs]
     expected = [f"{kit.probe.lead_in}{answer}{FAMILIES[family].stop}" for answer in answers]
     assert [rendered.text[turn.start : turn.end] for turn in rendered.turns] == expected
+    if FAMILIES[family].nfc:
+        expected = [unicodedata.normalize("NFC", text) for text in expected]
     assert rendered.token_ids == kit.tokenizer.encode(rendered.text)
     for got, wanted in zip(loss_texts(family, rendered), expected, strict=True):
         if not rendered.straddling:
@@ -188,6 +193,24 @@ def test_markers_that_swallow_white_space_keep_their_stop_token_in_the_loss() ->
     first, end = rendered.loss_spans[0]
     assert rendered.token_ids[end - 1] == kit.tokenizer.special_ids["<|end|>"]
     assert kit.tokenizer.decode(rendered.token_ids[first : end - 1]) == "Hello \n"
+
+
+@pytest.mark.parametrize("kind", ["normalizer", "first", "always"])
+@pytest.mark.parametrize("template", ["mistral-v1", "chatml"])
+def test_tokenizers_that_write_spaces_into_tokens_are_masked_alike(kind: str, template: str, tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path, "mistral-v1", template=template_source(template).replace("<|im_end|>", "</s>"))
+    sentencepiece_tokenizer(kind).save(str(folder / "tokenizer.json"))
+    kit = ChatRenderer(load_tokenizer(folder))
+    talk = [*TALK[:3], {"role": "assistant", "content": "  日本 is\n Japan 🤖 "}]
+    rendered = kit.render({"messages": talk})
+    said = ["Hello you", "日本 is\n Japan 🤖" if template == "mistral-v1" else "  日本 is\n Japan 🤖 "]
+    lead = " " if template == "mistral-v1" else ""
+    assert in_marks(marked(rendered)) == [f"{lead}{text}</s>" for text in said]
+    decoded = [kit.tokenizer.decode(rendered.token_ids[first:end]) for first, end in rendered.loss_spans]
+    assert [text.strip() for text in decoded] == [f"{text}</s>".strip() for text in said]
+    offsets = kit.tokenizer.backend.encode(rendered.text, add_special_tokens=False).offsets
+    inside = [any(turn.start <= a and b <= turn.end for turn in rendered.turns) for a, b in offsets]
+    assert rendered.loss_mask.tolist() == inside
 
 
 REFUSED_TEMPLATES = {

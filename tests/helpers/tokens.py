@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import orjson
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 TEMPLATES = Path(__file__).parent.parent / "assets" / "templates"
 
@@ -39,6 +39,8 @@ class Family:
     """Added tokens that are not special: data may contain them."""
     splits: str | None = None
     """How text is cut before BPE; GPT-2's way when None."""
+    nfc: bool = False
+    """Text is brought to Unicode's composed form first, as Qwen's tokenizers do."""
 
 
 _GPT4_SPLITS = (
@@ -57,7 +59,12 @@ FAMILIES: dict[str, Family] = {
     "phi-4-mini": Family(_PHI, eos="<|endoftext|>", stop="<|end|>", splits=_GPT4_SPLITS),
     "llama-3": Family(_LLAMA, bos="<|begin_of_text|>", eos="<|eot_id|>", stop="<|eot_id|>", splits=_GPT4_SPLITS),
     "qwen-2.5": Family(
-        _CHATML.special, eos="<|im_end|>", stop="<|im_end|>", added=("<tool_call>", "</tool_call>"), splits=_GPT4_SPLITS
+        _CHATML.special,
+        eos="<|im_end|>",
+        stop="<|im_end|>",
+        added=("<tool_call>", "</tool_call>"),
+        splits=_GPT4_SPLITS,
+        nfc=True,
     ),
     "chatml": _CHATML,
     "mistral-v1": Family(("<s>", "</s>"), eos="</s>", stop="</s>", bos="<s>"),
@@ -78,6 +85,8 @@ def _trained(family: str, vocab_size: int, corpus: tuple[str, ...]) -> str:
     kind = FAMILIES[family]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if kind.nfc:
+        tokenizer.normalizer = normalizers.NFC()
     if kind.splits:
         cut = pre_tokenizers.Split(Regex(kind.splits), "isolated")
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -120,3 +129,24 @@ def tokenizer_folder(
 
 def _id(tokenizer: str, text: str) -> int:
     return next(token["id"] for token in orjson.loads(tokenizer)["added_tokens"] if token["content"] == text)
+
+
+def sentencepiece_tokenizer(kind: str) -> Tokenizer:
+    """A BPE with byte fallback that writes spaces as `▁`, as converted SentencePiece models do (Llama 2, Mistral).
+
+    `kind` says who puts a `▁` before text: `normalizer` (before every piece), or Metaspace's `first` or `always`.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    if kind == "normalizer":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=kind, split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    fallback = [f"<0x{byte:02X}>" for byte in range(256)]
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special + fallback, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    written = orjson.loads(tokenizer.to_str())
+    written["added_tokens"] = [token for token in written["added_tokens"] if token["content"] in special]
+    return Tokenizer.from_str(orjson.dumps(written).decode())
