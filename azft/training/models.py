@@ -9,7 +9,7 @@ import orjson
 import torch
 
 from azft.errors import AzftError, NotFoundError, UsageError
-from azft.files import canonical_json, sha256_bytes, write_bytes
+from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
 from azft.tasks import TASKS
 
 _SAMPLED_BYTES = 1 << 22
@@ -84,11 +84,10 @@ def check_folder(folder: Path) -> dict[str, Any]:
 def save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
     """Write a whole model, floating tensors as `dtype`, into an existing folder; the model itself stays as it is."""
     state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in model.state_dict().items()}
-    before, model.config.dtype = model.config.dtype, dtype
-    try:
-        model.save_pretrained(folder, state_dict=state)
-    finally:
-        model.config.dtype = before
+    model.save_pretrained(folder, state_dict=state)
+    # transformers notes the type of the weights in memory; loaders believe the note.
+    config = orjson.loads((folder / "config.json").read_bytes()) | {"dtype": str(dtype).removeprefix("torch.")}
+    write_json(folder / "config.json", config)
 
 
 def verify_saved(model: Any, folder: Path) -> None:

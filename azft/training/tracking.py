@@ -60,7 +60,7 @@ class Mirror:
             from mlflow.entities import Metric
 
             client = MlflowClient()
-            run_id = os.environ.get("MLFLOW_RUN_ID") or _start_run(client)
+            run_id = os.environ.get("MLFLOW_RUN_ID") or _start_run()
         except Exception as error:
             _warn(error)
             failures = _GIVE_UP_AFTER
@@ -77,10 +77,9 @@ class Mirror:
                     _warn(error)
 
 
-def _start_run(client: object) -> str:
+def _start_run() -> str:
     import mlflow
 
-    del client
     run = mlflow.active_run() or mlflow.start_run()
     return str(run.info.run_id)
 
