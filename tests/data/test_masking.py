@@ -259,6 +259,19 @@ def test_what_the_model_must_write_before_its_answer_is_in_the_loss() -> None:
     rendered = bad("thinks-only-in-the-last-turn").render({"messages": TALK[:2]})
     assert in_marks(marked(rendered)) == ["<think>\n\n</think>\n\nHello you<|im_end|>"]
 
+    earlier = [TALK[0], {**TALK[1], "weight": 0}, *TALK[2:]]
+    rendered = bad("thinks-only-in-the-last-turn").render({"messages": earlier})
+    assert in_marks(marked(rendered)) == ["<think>\n\n</think>\n\nBye.<|im_end|>"]
+
+
+def test_the_mask_equals_the_one_of_a_template_that_marks_its_answers_itself(tmp_path: Path) -> None:
+    theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tokenizer_folder(tmp_path, "chatml"))
+    for messages in (TALK, [SYSTEM, *TALK], [TALK[0], {"role": "assistant", "content": " naïve 日本 🤖\n"}]):
+        ours = renderer("chatml").render({"messages": messages})
+        expected = theirs.apply_chat_template(messages, return_assistant_tokens_mask=True)
+        assert ours.token_ids == expected["input_ids"]
+        assert ours.loss_mask.tolist() == [bool(label) for label in expected["assistant_masks"]]
+
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_special_tokens_typed_in_data_are_refused(index: int) -> None:
