@@ -111,18 +111,11 @@ def test_the_installed_wheel_is_what_runs(environment: Path, tmp_path: Path) -> 
 
 def test_a_recipe_becomes_a_tuned_model_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
     run(environment, tmp_path, "azft", "init", "demo")
-    settings = [
-        "--set",
-        "training.max_steps=4",
-        "--set",
-        "evaluation.samples=1",
-        "--set",
-        "evaluation.max_new_tokens=4",
-    ]
+    settings = ["--set", "training.max_steps=4", "--set", "evaluation.samples=0"]
     events = run(
         environment, tmp_path, "azft", "submit", "demo/recipe.yaml", "--mode", "local", *settings, "-o", "json"
     )
     result: dict[str, Any] = json.loads(events.splitlines()[-1])
     assert result["state"] == "Completed", result
-    (trained,) = tmp_path.glob("**/.azft/runs/*/steps/finetune/outputs/trained/adapter_model.safetensors")
+    (trained,) = tmp_path.glob(".azft/runs/*/outputs/trained/adapter_model.safetensors")
     assert trained.stat().st_size > 1000
