@@ -1,4 +1,4 @@
-"""Whole lines of a file in blocks of about 256 KiB (a block and what is made of it stay in a core's cache), in bounded memory however long a line is.
+"""Whole lines of a file in blocks of half a MiB (a block and what is made of it stay in a core's cache), in bounded memory however long a line is.
 
 Blocks are the unit of all fast work on bytes. A byte range of a file can be read on its own: a line belongs to the range
 in which it begins.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-BLOCK = 1 << 18
+BLOCK = 1 << 19
 """Bytes read at once."""
 MAX_LINE = 16 << 20
 """Longest line, JSON row or CSV cell that is read, in bytes; a longer one is a finding and its bytes are passed over."""

@@ -7,9 +7,7 @@ A row that is anything but plain and good (tool calls, weights, text parts, any 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -22,29 +20,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False, tag_field="role"):
-    content: _Text
-
-
-class _System(_Turn, tag="system"):
-    pass
-
-
-class _User(_Turn, tag="user"):
-    pass
-
-
-class _Assistant(_Turn, tag="assistant"):
-    pass
-
-
-_ROLES: dict[type[_Turn], int] = {_System: 0, _User: 1, _Assistant: 2}
+_ROLES = {"system": 0, "user": 1, "assistant": 2}
+_ASSISTANT, _NOTHING = 2, 3
+# What may come after what, [previous, role]: after nothing system or user, after system or assistant user, after user
+# assistant.
+_ALLOWED = ((0, 1, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0))
 _QUOTES_ROW, _QUOTES_MESSAGE = 2, 8
 """Structural quotes of {"messages": [...]}, and of {"role": "...", "content": "..."}: more means a key given twice."""
-_content, _messages = attrgetter("content"), attrgetter("messages")
 
 
 class ChatLane:
@@ -52,7 +39,7 @@ class ChatLane:
 
     def __init__(self, column: str, ignored: Iterable[str] = ()) -> None:
         self.ignored = frozenset(ignored)
-        fields: list[Any] = [("messages", list[_System | _User | _Assistant])]
+        fields: list[Any] = [("messages", list[_Message])]
         names = {"messages": column}
         for number, name in enumerate(sorted(self.ignored)):
             fields.append((f"ignored{number}", msgspec.Raw, msgspec.Raw(b"")))
@@ -73,22 +60,31 @@ class ChatLane:
         if rows is None or len(rows) != facts.lines:
             lines = block.split(b"\n")
             rows = [self._decode(line) for line in lines[: facts.lines]]
-        result = self._judge(rows, unicode=facts.maybe_unicode, control=facts.maybe_control, texts=texts)
-        self._leave_keys_given_twice(block, facts, rows, result)
+        conversations = [row.messages if row is not None else [] for row in rows]
+        if all(conversations):
+            result = _judge(conversations, facts, texts)
+        else:
+            result = LaneResult.of(len(rows), texts)
+            kept = [index for index, messages in enumerate(conversations) if messages]
+            if kept:
+                result.put(kept, _judge([conversations[index] for index in kept], facts, texts))
+        self._leave_keys_given_twice(block, facts, rows, sum(map(len, conversations)), result)
         return result
 
-    def _leave_keys_given_twice(self, block: bytes, facts: BlockFacts, rows: list[Any], result: LaneResult) -> None:
+    def _leave_keys_given_twice(
+        self, block: bytes, facts: BlockFacts, rows: list[Any], messages: int, result: LaneResult
+    ) -> None:
         """A decoder takes the last of two equal keys without a word; but the other one's quotes stand in the block."""
         if self.ignored:
             if block.count(self._key) != facts.lines:
                 lines = block.split(b"\n")[: facts.lines]
                 result.leave(index for index, line in enumerate(lines) if line.count(self._key) != 1)
             return
-        expected = _quotes(rows) if (result.whole != 0).all() else -1
-        if facts.quotes == expected:
+        if facts.quotes == _QUOTES_ROW * len(rows) + _QUOTES_MESSAGE * messages:
             return
         for index, line in enumerate(block.split(b"\n")[: facts.lines]):
-            if result.whole[index] and _has_other_quotes(line, _quotes(rows[index : index + 1])):
+            expected = _QUOTES_ROW + _QUOTES_MESSAGE * len(rows[index].messages) if result.whole[index] else 0
+            if expected and _has_other_quotes(line, expected):
                 result.leave([index])
 
     def _decode(self, line: bytes) -> Any:
@@ -97,48 +93,43 @@ class ChatLane:
         except (ValueError, RecursionError):
             return None
 
-    def _judge(self, rows: list[Any], *, unicode: bool, control: bool, texts: bool) -> LaneResult:
-        import numpy as np
 
-        result = LaneResult.of(len(rows), texts)
-        kept = [index for index, row in enumerate(rows) if row is not None and row.messages]
-        if not kept:
-            return result
-        conversations = list(map(_messages, rows if len(kept) == len(rows) else [rows[index] for index in kept]))
-        flat = list(chain.from_iterable(conversations))
-        contents = list(map(_content, flat))
-        roles = np.frombuffer(bytes(map(_ROLES.__getitem__, map(type, flat))), dtype=np.uint8)
-        sizes = np.array(list(map(len, conversations)), dtype=np.int64)
-        starts = np.cumsum(sizes) - sizes
-        row_of = np.repeat(np.arange(len(sizes)), sizes)
-        hashes = np.array(list(map(hash, contents)), dtype=np.int64).view(np.uint64)
+def _judge(conversations: list[list[_Message]], facts: BlockFacts, texts: bool) -> LaneResult:
+    """Hashes of conversations of one message or more; 0 where the thorough check must look."""
+    import numpy as np
 
-        bad = _out_of_order(roles, starts, sizes)
-        bad |= _repeated_turns(hashes, sizes, row_of)
-        for place in _texts_to_leave(contents, unicode=unicode, control=control):
-            bad[row_of[place]] = True
-        places = np.array(kept, dtype=np.int64)
-        whole, before = hash_rows(hashes, roles, starts, sizes)
-        good = places[~bad]
-        result.whole[good], result.before[good] = whole[~bad], before[~bad]
-        if result.texts is not None:
-            for index, messages in zip(kept, conversations, strict=True):
-                if result.whole[index]:
-                    result.texts[index] = "\n".join([m.content for m in messages if type(m) is not _System])
-        return result
+    flat = [message for messages in conversations for message in messages]
+    contents = [message.content for message in flat]
+    roles = np.frombuffer(bytes([_ROLES[message.role] for message in flat]), dtype=np.uint8)
+    hashes = np.array(list(map(hash, contents)), dtype=np.int64).view(np.uint64)
+    sizes = np.array(list(map(len, conversations)), dtype=np.int64)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    row_of = np.repeat(np.arange(len(sizes)), sizes)
+
+    whole, before = hash_rows(hashes, roles, starts, sizes)
+    bad = _out_of_order(roles, starts, ends)
+    bad |= _repeated_turns(hashes, sizes, row_of)
+    for place in _texts_to_leave(contents, facts):
+        bad[row_of[place]] = True
+    result = LaneResult(whole, before, None)
+    if texts:
+        parts = [[m.content for m in messages if m.role != "system"] for messages in conversations]
+        result = LaneResult(whole, before, ["\n".join(part) for part in parts])
+    if bad.any():
+        result.leave(np.flatnonzero(bad).tolist())
+    return result
 
 
-def _out_of_order(roles: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _out_of_order(roles: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Rows that are not [system] (user assistant)+, shape (rows,)."""
     import numpy as np
 
     previous = np.empty_like(roles)
     previous[1:] = roles[:-1]
-    previous[starts] = 3
-    # After nothing: system or user. After system or assistant: user. After user: assistant.
-    allowed = np.array([[0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 1, 0]], dtype=bool)
-    wrong = ~allowed[previous, roles]
-    wrong[starts + sizes - 1] |= roles[starts + sizes - 1] != _ROLES[_Assistant]
+    previous[starts] = _NOTHING
+    wrong = ~np.array(_ALLOWED, dtype=bool).ravel()[previous * 3 + roles]
+    wrong[ends - 1] |= roles[ends - 1] != _ASSISTANT
     return np.logical_or.reduceat(wrong, starts)
 
 
@@ -162,17 +153,14 @@ def _has_other_quotes(line: bytes, expected: int) -> bool:
     return cheap != expected and structural_quotes(line) != expected
 
 
-def _quotes(rows: list[Any]) -> int:
-    return _QUOTES_ROW * len(rows) + _QUOTES_MESSAGE * sum(map(len, map(_messages, rows)))
-
-
-def _texts_to_leave(contents: Sequence[str], *, unicode: bool, control: bool) -> Iterable[int]:
+def _texts_to_leave(contents: Sequence[str], facts: BlockFacts) -> set[int]:
     """Places of texts that are blank, or that hold mojibake or a control character."""
     places: set[int] = set()
     if True in map(str.isspace, contents):
         places.update(place for place, text in enumerate(contents) if text.isspace())
-    if control:
+    if facts.maybe_control:
         places.update(place for place, text in enumerate(contents) if CONTROL.search(text))
-    if unicode:
-        places.update(p for p, text in enumerate(contents) if not text.isascii() and any(True for _ in text_problems(text, "")))
+    if facts.maybe_unicode:
+        foreign = ((place, text) for place, text in enumerate(contents) if not text.isascii())
+        places.update(place for place, text in foreign if any(True for _ in text_problems(text, "")))
     return places

@@ -16,12 +16,12 @@ from typing import Any
 from azft.data import duplicates
 from azft.data.formats import SPLITTABLE, look_at
 from azft.data.near_pairs import NearFile, near_duplicates
-from azft.data.rules import PREFIX, Problem, finding
+from azft.data.rules import PREFIX, RULES, Problem, finding
 from azft.data.scan import LengthCounter, Lengths, Scan, scan_file
 from azft.data.tally import Tally
 from azft.data.workers import Piece, scan_in_processes
 from azft.files import sha256_file
-from azft.findings import Finding, by_severity, has_errors
+from azft.findings import Finding, Severity, by_severity, has_errors
 from azft.recipe_file import RecipeFile
 
 ROLES = ("train", "validation", "test")
@@ -217,7 +217,7 @@ def _ranges(file: _File) -> Iterator[tuple[int, int | None]]:
 
 
 def _count_rows(file: _File) -> None:
-    if file.scan.rows == 0:
+    if file.scan.rows == 0 and not any(RULES[code].severity is Severity.ERROR for code in file.tally.counts):
         file.tally.add(Problem("no-rows"), None)
     elif file.role == "train" and file.scan.rows < LEAST_ROWS:
         file.tally.add(Problem("few-rows", {"rows": file.scan.rows, "least": LEAST_ROWS}), None)

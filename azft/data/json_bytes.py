@@ -57,6 +57,14 @@ def look_at_block(block: bytes) -> BlockFacts:
     )
 
 
+def count_lines(block: bytes) -> int:
+    """Lines of a block, the last of which may lack its newline."""
+    import numpy as np
+
+    newlines = int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE))
+    return newlines + (bool(block) and not block.endswith(b"\n"))
+
+
 def structural_quotes(line: bytes) -> int:
     """Quotes of one line of JSON that are not inside a text."""
     return look_at_block(line).quotes

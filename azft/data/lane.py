@@ -36,6 +36,13 @@ class LaneResult:
             if self.texts is not None:
                 self.texts[row] = None
 
+    def put(self, places: list[int], other: LaneResult) -> None:
+        """Take the results of some rows, in order, into their places."""
+        self.whole[places], self.before[places] = other.whole, other.before
+        if self.texts is not None and other.texts is not None:
+            for place, text in zip(places, other.texts, strict=True):
+                self.texts[place] = text
+
     @property
     def left(self) -> list[int]:
         """Indexes of the rows that left the lane."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from azft.data.blocks import BLOCK, MAX_LINE, LongLine, read_blocks
+from azft.data.json_bytes import count_lines
 from azft.data.rules import Problem
 
 BOM = b"\xef\xbb\xbf"
@@ -59,7 +60,7 @@ def json_lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[B
         if not seen_crlf and b"\r" in block and b"\r\n" in block:
             seen_crlf = True
             problems.append((Problem("crlf"), line + block.count(b"\n", 0, block.index(b"\r\n"))))
-        count = block.count(b"\n") + (not block.endswith(b"\n"))
+        count = count_lines(block)
         yield Batch(None, range(line, line + count), problems, block)
         line += count
 

@@ -87,7 +87,7 @@ def parquet_rows(path: Path) -> Iterator[Batch]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        values = {"reason": "reading Parquet needs the package `pyarrow`", "fix": "pip install 'azft[train]'"}
+        values = {"reason": "reading Parquet needs the package `pyarrow`", "fix": "pip install 'azft[data]'"}
         yield Batch([], [], [(Problem("unreadable", values), None)])
         return
     number = 1
