@@ -26,6 +26,7 @@ def announce(plan: Plan, output: Output) -> None:
         shown = [finding for finding in plan.findings if finding.severity is not Severity.INFO]
         if shown and not plan.has_errors:
             write(views.findings(shown, stderr=True), stderr=True)
+            note("")
         note(f"Run {plan.run_name} ({plan.mode})")
 
 

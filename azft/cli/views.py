@@ -96,13 +96,13 @@ def duration(seconds: float) -> str:
 
 
 def summary(findings: Iterable[Finding]) -> Text:
-    """`2 errors, 1 warning`; `No problems found.` when there are none worth counting."""
+    """`2 errors, 1 warning`; `No errors or warnings.` when there are none."""
     found = list(findings)
     parts = []
-    for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "note")):
+    for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning")):
         if count := sum(finding.severity is severity for finding in found):
             parts.append(Text(plural(count, noun), style=STYLES[severity]))
-    return Text(", ").join(parts) if parts else Text("No problems found.", style="green")
+    return Text(", ").join(parts) if parts else Text("No errors or warnings.", style="green")
 
 
 def findings(found: Iterable[Finding], *, stderr: bool = False) -> RenderableType:
@@ -116,6 +116,8 @@ def findings(found: Iterable[Finding], *, stderr: bool = False) -> RenderableTyp
         group = [finding for finding in ordered if finding.severity is severity]
         if not group:
             continue
+        if blocks:
+            blocks.append(Text(""))
         blocks.append(Text(plural(len(group), noun), style=STYLES[severity]))
         blocks.append(indent(_stacked(group, arrow) if stacked else _side_by_side(group, arrow)))
     return Group(*blocks)
