@@ -84,3 +84,20 @@ def test_everything_but_training_runs_on_a_laptop_without_torch() -> None:
     packages = [p.stem for p in ROOT.iterdir() if (p / "__init__.py").is_file() or p.suffix == ".py"]
     wanted = [name for name in packages if name not in {"__init__", "training", "_bundled"}]
     import_without(["torch", "transformers", "peft", "accelerate", "datasets"], modules_of(*wanted))
+
+
+def test_the_light_core_checks_a_recipe_and_its_data_without_any_extra(tmp_path: Path) -> None:
+    """pip install azft, with none of its extras: init and check work, and say what they left out."""
+    script = (
+        "import sys\n"
+        f"blocked = {sorted(HEAVY - {'numpy'} | {'jinja2', 'safetensors', 'accelerate', 'gguf'})!r}\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(f'no {name} here', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from azft.cli.main import run\n"
+        f"assert run(['init', {str(tmp_path)!r}]) == 0\n"
+        f"sys.exit(run(['check', {str(tmp_path / 'recipe.yaml')!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
