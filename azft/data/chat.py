@@ -6,11 +6,12 @@ the rest is `azft.data.chat_lane`'s business; this module explains what is wrong
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from azft.data.lane import RowText
 from azft.data.row_hash import hash_row
 from azft.data.rules import Problem
 from azft.data.text import text_problems
@@ -172,9 +173,18 @@ def normalise_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return result
 
 
-def text_of(messages: list[dict[str, Any]]) -> str:
-    """What near-duplicates are compared by: every turn but the system's, which whole data sets share."""
-    return "\n".join([message["content"] for message in messages if message["role"] != "system"])
+def text_of(messages: list[dict[str, Any]]) -> RowText:
+    """What near-duplicates are compared by. The last turn is the answer; system turns stand apart."""
+    return row_text([message["role"] for message in messages], [message["content"] for message in messages])
+
+
+def row_text(roles: Sequence[str], contents: Sequence[str]) -> RowText:
+    """`text_of` for roles and contents."""
+    if roles[0] == "system" and "system" not in roles[1:]:
+        return RowText(contents[0], "\n".join(contents[1:-1]), contents[-1])
+    turns = list(zip(roles, contents, strict=True))
+    system = "\n".join([text for role, text in turns if role == "system"])
+    return RowText(system, "\n".join([text for role, text in turns[:-1] if role != "system"]), contents[-1])
 
 
 def digests(messages: list[dict[str, Any]]) -> tuple[int, int]:

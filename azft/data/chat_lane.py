@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from azft.data.chat import row_text
 from azft.data.json_bytes import BlockFacts, look_at_block, structural_quotes
 from azft.data.lane import LaneResult
 from azft.data.row_hash import hash_rows
@@ -114,8 +115,8 @@ def _judge(conversations: list[list[_Message]], facts: BlockFacts, texts: bool) 
         bad[row_of[place]] = True
     result = LaneResult(whole, before, None)
     if texts:
-        parts = [[m.content for m in messages if m.role != "system"] for messages in conversations]
-        result = LaneResult(whole, before, ["\n".join(part) for part in parts])
+        compared = (row_text([m.role for m in turns], [m.content for m in turns]) for turns in conversations)
+        result = LaneResult(whole, before, list(compared))
     if bad.any():
         result.leave(np.flatnonzero(bad).tolist())
     return result

@@ -164,7 +164,7 @@ class _File:
 
     @property
     def hashes(self) -> duplicates.Hashes:
-        return duplicates.Hashes.of(_ROLE_NAMES[self.role], self.scan.whole, self.scan.before, self.scan.lines)
+        return duplicates.Hashes.of(_ROLE_NAMES[self.role], self.scan)
 
     def summary(self) -> FileSummary:
         counts = {PREFIX + code: count for code, count in sorted(self.tally.counts.items())}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from azft.data import chat, chat_lane, tool_calls
-from azft.data.lane import Lane
+from azft.data.lane import Lane, RowText
 from azft.data.rules import Problem
 from azft.tasks import TASKS, Column
 
@@ -29,7 +29,7 @@ class ColumnKind:
     check: Callable[[Any, str, Mapping[str, Any]], Iterator[Problem]]
     normalise: Callable[[Any], Any]
     digests: Callable[[Any], tuple[int, int]] | None = None
-    text: Callable[[Any], str] | None = None
+    text: Callable[[Any], RowText] | None = None
     lane: Callable[[str, Iterable[str]], Lane] | None = None
     is_text: bool = False
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from azft.data.scan import Scan
+
+_BUT = ", but for case and spacing"
+
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
@@ -26,13 +30,20 @@ class Hashes:
     whole: NDArray[np.uint64]
     before: NDArray[np.uint64]
     lines: array[int] | None
+    prompts: NDArray[np.uint64] | None = None
+    """Hashes of the prompts but for case and spacing, where near-duplicates are looked for; likewise of the answers."""
+    answers: NDArray[np.uint64] | None = None
 
     @classmethod
-    def of(cls, role: str, whole: array[int], before: array[int], lines: array[int] | None) -> Hashes:
+    def of(cls, role: str, scan: Scan) -> Hashes:
         """Wrap the arrays of a scan without copying them."""
         import numpy as np
 
-        return cls(role, np.frombuffer(whole, dtype=np.uint64), np.frombuffer(before, dtype=np.uint64), lines)
+        whole, before = (np.frombuffer(numbers, dtype=np.uint64) for numbers in (scan.whole, scan.before))
+        if scan.signatures is None:
+            return cls(role, whole, before, scan.lines)
+        kept = (scan.signatures.prompts, scan.signatures.answers)
+        return cls(role, whole, before, scan.lines, *(np.frombuffer(numbers, dtype=np.uint64) for numbers in kept))
 
     def line(self, index: int | np.integer[Any]) -> int:
         """The line of a row, or its row number in Parquet."""
@@ -43,9 +54,15 @@ def within(hashes: Hashes) -> Iterator[tuple[Problem, int]]:
     """Copies and contradictions inside one file, each with its line, in order of lines."""
     for row, first in _repeats(hashes.whole):
         yield Problem("duplicate-row", {"line": hashes.line(first)}), hashes.line(row)
+    exact = set()
     for row, first in _repeats(hashes.before):
+        exact.add(row)
         if hashes.whole[row] != hashes.whole[first]:
-            yield Problem("conflicting-answers", {"line": hashes.line(first)}), hashes.line(row)
+            yield Problem("conflicting-answers", {"line": hashes.line(first), "but": ""}), hashes.line(row)
+    if hashes.prompts is not None and hashes.answers is not None:
+        for row, first in _repeats(hashes.prompts):
+            if row not in exact and hashes.answers[row] != hashes.answers[first]:
+                yield Problem("conflicting-answers", {"line": hashes.line(first), "but": _BUT}), hashes.line(row)
 
 
 def between(held_out: Hashes, other: Hashes) -> Iterator[tuple[Problem, int]]:
@@ -56,7 +73,14 @@ def between(held_out: Hashes, other: Hashes) -> Iterator[tuple[Problem, int]]:
         yield Problem("leak", {"other": other.role, "line": other.line(match)}), held_out.line(row)
     for row, match in _matches(held_out.before, other.before):
         if row not in leaked:
-            yield Problem("prompt-leak", {"other": other.role, "line": other.line(match)}), held_out.line(row)
+            leaked.add(row)
+            yield Problem("prompt-leak", {"other": other.role, "line": other.line(match), "but": ""}), held_out.line(row)
+    if held_out.prompts is None or other.prompts is None or held_out.answers is None or other.answers is None:
+        return
+    for row, match in _matches(held_out.prompts, other.prompts):
+        if row not in leaked and held_out.answers[row] != other.answers[match]:
+            values = {"other": other.role, "line": other.line(match), "but": _BUT}
+            yield Problem("prompt-leak", values), held_out.line(row)
 
 
 def _repeats(values: NDArray[np.uint64]) -> list[tuple[int, int]]:

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class RowText(NamedTuple):
+    """A row's text as near-duplicates see it: instructions that whole data sets share, what comes before the part that is
+    learned, and that part."""
+
+    system: str
+    before: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,7 @@ class LaneResult:
 
     whole: NDArray[np.uint64]
     before: NDArray[np.uint64]
-    texts: list[str | None] | None
+    texts: list[RowText | None] | None
 
     @classmethod
     def of(cls, rows: int, texts: bool) -> LaneResult:

@@ -1,7 +1,7 @@
 """Near-duplicates: rows that share most of their text, found by MinHash and locality-sensitive hashing.
 
 Broder 1997 (resemblance by min-wise hashing); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3 (bands).
-Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row. Candidates are read
+Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row, and 16 for prompt and answer alone. Candidates are read
 a second time and compared exactly, so that what is reported is true; what is missed is said below.
 """
 
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from array import array
 from typing import TYPE_CHECKING, Any
+
+from azft.data.lane import RowText
+from azft.data.row_hash import hash_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,19 +34,37 @@ _PIECE = 1 << 17  # shingles hashed at once: three uint32 arrays of it stay in a
 
 
 class Signatures:
-    """The bands of one file's rows, in order; a row without a text to compare has bands of 0."""
+    """What is kept of one file's rows, in order: `bands` of the text, and hashes of the squeezed `prompts` and `answers`.
 
-    def __init__(self, data: bytes = b"") -> None:
-        self.bands = array("I")
-        self.bands.frombytes(data)
+    Bands are 0 for a row without a text long enough to compare, the prompt's hash for one without a prompt.
+    """
 
-    def add(self, texts: list[str | None]) -> None:
-        """Append the bands of some rows."""
-        self.bands.frombytes(_bands(texts).tobytes())
+    def __init__(self, bands: bytes = b"", prompts: bytes = b"", answers: bytes = b"") -> None:
+        self.bands, self.prompts, self.answers = array("I"), array("Q"), array("Q")
+        self.bands.frombytes(bands)
+        self.prompts.frombytes(prompts)
+        self.answers.frombytes(answers)
+
+    def add(self, texts: list[RowText | None]) -> None:
+        """Append some rows."""
+        squeezed_texts: list[bytes] = []
+        for text in texts:
+            if text is None:
+                squeezed_texts.append(b"")
+                self.prompts.append(0)
+                self.answers.append(0)
+                continue
+            before, answer = squeezed(text.before), squeezed(text.answer)
+            squeezed_texts.append(before + answer)
+            self.answers.append(hash_bytes(answer))
+            self.prompts.append(hash_bytes(squeezed(text.system), before) if before else 0)
+        self.bands.frombytes(_bands(squeezed_texts).tobytes())
 
     def extend(self, other: Signatures) -> None:
-        """Append another piece's bands."""
+        """Append another piece's rows."""
         self.bands.extend(other.bands)
+        self.prompts.extend(other.prompts)
+        self.answers.extend(other.answers)
 
     def array(self) -> NDArray[np.uint32]:
         """All bands, shape (rows, BANDS)."""
@@ -70,15 +91,14 @@ def similarity(left: bytes, right: bytes) -> float:
     return len(a & b) / union if union else 0.0
 
 
-def _bands(texts: list[str | None]) -> NDArray[np.uint32]:
+def _bands(texts: list[bytes]) -> NDArray[np.uint32]:
     import numpy as np
 
     result = np.zeros((len(texts), BANDS), dtype=np.uint32)
     pieces: list[bytes] = []
     places: list[int] = []
     size = 0
-    for place, text in enumerate(texts):
-        data = squeezed(text) if text is not None else b""
+    for place, data in enumerate(texts):
         if len(data) >= MIN_BYTES:
             pieces.append(data)
             places.append(place)

@@ -46,9 +46,12 @@ def near_duplicates(
     before = np.concatenate([file.hashes.before for file in files])
     offsets = np.cumsum([0] + [len(file.hashes.whole) for file in files])
     pairs = candidates(bands)
-    for known in (whole, before):  # equal hashes are reported as copies and contradictions
-        left, right = known[pairs[:, 0]], known[pairs[:, 1]]
-        pairs = pairs[(left != right) | (left == 0)]
+    prompts = np.concatenate([file.signatures.prompts for file in files])
+    answers = np.concatenate([file.signatures.answers for file in files])
+    one, two = pairs[:, 0], pairs[:, 1]
+    known = ((whole[one] == whole[two]) & (whole[one] != 0)) | ((before[one] == before[two]) & (before[one] != 0))
+    known |= (prompts[one] == prompts[two]) & (prompts[one] != 0) & (answers[one] != answers[two])
+    pairs = pairs[~known]  # reported as copies and contradictions
     capped = len(pairs) > MAX_PAIRS
     pairs = pairs[:MAX_PAIRS]
     texts: dict[int, bytes] = {}
@@ -90,6 +93,6 @@ def _read(path: Path, checker: RowChecker, wanted: set[int], offset: int, texts:
                 _, row = checker.check_json(raw) if isinstance(raw, bytes) else checker.check(raw)
                 text = checker.text(row) if row is not None else None
                 if text is not None and held < _MAX_HELD:
-                    texts[index] = squeezed(text[:_MAX_TEXT])
+                    texts[index] = (squeezed(text.before) + squeezed(text.answer))[:_MAX_TEXT]
                     held += len(texts[index])
             index += 1

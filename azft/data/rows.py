@@ -9,6 +9,7 @@ import msgspec
 
 from azft.data.columns import IGNORED, KINDS, ColumnKind, columns_of
 from azft.data.json_faults import decode, duplicate_key
+from azft.data.lane import RowText
 from azft.data.row_hash import hash_bytes
 from azft.data.rules import RULES, Problem
 from azft.data.values import closest, did_you_mean, kind_of
@@ -94,7 +95,7 @@ class RowChecker:
             whole, before = hash_bytes(whole, rest), hash_bytes(before, rest) if before else 0
         return whole, before
 
-    def text(self, row: Mapping[str, Any]) -> str | None:
+    def text(self, row: Mapping[str, Any]) -> RowText | None:
         """The text by which near-duplicates of a row are found."""
         return self.main_kind.text(row[self.main]) if self.main_kind.text else None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from azft.data.formats import SPLITTABLE, read_batches
-from azft.data.lane import LaneResult
+from azft.data.lane import LaneResult, RowText
 from azft.data.near_duplicates import Signatures
 from azft.data.rows import RowChecker
 from azft.data.rules import Problem
@@ -114,7 +114,7 @@ class _Scanner:
         if self.lengths is not None:
             self._count_lengths(batch, result, self.lengths)
 
-    def _slow(self, raw: Any, line: int) -> tuple[int, int, str | None, bool]:
+    def _slow(self, raw: Any, line: int) -> tuple[int, int, RowText | None, bool]:
         """Whole hash, hash before the answer, text, and whether this is a row at all (an empty line isn't)."""
         if raw is None:
             return 0, 0, None, True

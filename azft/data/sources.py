@@ -78,7 +78,7 @@ def json_array(path: Path) -> Iterator[Batch]:
     element_start: int | None = None
     with path.open("rb") as file:
         while True:
-            chunk = file.read(BLOCK)
+            chunk = file.read(max(BLOCK, len(pending)))  # doubling, so that a long text is looked through a few times only
             data = pending + chunk
             rows: list[bytes] = []
             lines: list[int] = []

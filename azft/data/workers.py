@@ -6,6 +6,7 @@ nothing is pickled. All workers share one hash seed, so that their row hashes ca
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
@@ -46,7 +47,7 @@ class _Header:
     rows: int
     counts: dict[str, int]
     samples: dict[str, list[tuple[int | None, dict[str, str]]]]
-    sizes: tuple[int, int, int, int]
+    sizes: list[int]
     has_lines: bool
 
 
@@ -65,19 +66,19 @@ def scan_in_processes(pieces: Sequence[Piece], processes: int) -> list[Scan]:
 
     def serve() -> None:
         command = [sys.executable, "-m", "azft.data.worker"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
-            try:
-                while not failures:
-                    number = jobs.get_nowait()
-                    assert worker.stdin is not None and worker.stdout is not None
-                    worker.stdin.write(msgspec.json.encode(pieces[number]) + b"\n")
-                    worker.stdin.flush()
-                    results[number] = receive(worker.stdout)
-            except queue.Empty:
-                pass
-            except (OSError, ValueError) as error:
-                worker.kill()
-                failures.append(AzftError(f"A process of the data check ended unexpectedly: {error}"))
+        try:
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
+                assert worker.stdin is not None
+                assert worker.stdout is not None
+                with contextlib.suppress(queue.Empty):
+                    while not failures:
+                        number = jobs.get_nowait()
+                        worker.stdin.write(msgspec.json.encode(pieces[number]) + b"\n")
+                        worker.stdin.flush()
+                        results[number] = receive(worker.stdout)
+        except (OSError, ValueError) as error:  # it died: a closed pipe, or an answer that stops short
+            fix = "Was it out of memory? Check in one process: azft check --processes 1"
+            failures.append(AzftError(f"A process of the data check ended unexpectedly: {error}.", fix=fix))
 
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(processes, len(pieces)))]
     for thread in threads:
@@ -91,14 +92,14 @@ def scan_in_processes(pieces: Sequence[Piece], processes: int) -> list[Scan]:
 
 def send(stream: IO[bytes], scan: Scan) -> None:
     """Write a scan: its header as a line, then its arrays."""
-    parts = [scan.whole.tobytes(), scan.before.tobytes(), b"", b""]
+    parts = [scan.whole.tobytes(), scan.before.tobytes(), b"", b"", b"", b""]
     if scan.lines is not None:
         parts[2] = scan.lines.tobytes()
     if scan.signatures is not None:
-        parts[3] = scan.signatures.bands.tobytes()
-    a, b, c, d = (len(part) for part in parts)
-    tally = scan.tally
-    header = _Header(scan.line_count, scan.rows, tally.counts, tally.samples, (a, b, c, d), scan.lines is not None)
+        kept = scan.signatures
+        parts[3:] = [kept.bands.tobytes(), kept.prompts.tobytes(), kept.answers.tobytes()]
+    tally, sizes = scan.tally, [len(part) for part in parts]
+    header = _Header(scan.line_count, scan.rows, tally.counts, tally.samples, sizes, scan.lines is not None)
     stream.write(msgspec.json.encode(header) + b"\n")
     for part in parts:
         stream.write(part)
@@ -114,7 +115,7 @@ def receive(stream: IO[bytes]) -> Scan:
     arrays = [array("Q"), array("Q"), array("q")]
     for numbers, size in zip(arrays, header.sizes, strict=False):
         numbers.frombytes(_exactly(stream, size))
-    bands = _exactly(stream, header.sizes[3])
+    bands, prompts, answers = (_exactly(stream, size) for size in header.sizes[3:])
     return Scan(
         line_count=header.line_count,
         rows=header.rows,
@@ -122,7 +123,7 @@ def receive(stream: IO[bytes]) -> Scan:
         whole=arrays[0],
         before=arrays[1],
         lines=arrays[2] if header.has_lines else None,
-        signatures=Signatures(bands) if bands else None,
+        signatures=Signatures(bands, prompts, answers) if bands else None,
     )
 
 

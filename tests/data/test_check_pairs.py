@@ -202,3 +202,22 @@ def test_rows_too_short_to_be_long_are_not_counted(tmp_path: Path) -> None:
 
     data = write(tmp_path / "train.jsonl", [chat("Hi", "Hello")])
     assert check(data, lengths=Lengths(never, 4096, "training.max_length", "is left out")).ok
+
+
+def test_prompts_that_differ_in_case_and_spacing_only_are_one_prompt(tmp_path: Path) -> None:
+    rows = [chat(sentence(1), "Yes, of course"), chat(sentence(1).upper(), "No, never")]
+    train = write(tmp_path / "train.jsonl", rows)
+    validation = write(tmp_path / "validation.jsonl", [chat(sentence(1).replace(" ", "\n"), "Perhaps, who knows")])
+    problems = found(check(train, validation), *PAIRS)
+    assert [(name, code, line) for name, code, line, _ in problems] == [
+        ("train", "conflicting-answers", 2),
+        ("validation", "prompt-leak", 1),
+    ]
+    assert all("but for case and spacing" in message for *_, message in problems)
+
+
+def test_another_system_turn_makes_another_prompt(tmp_path: Path) -> None:
+    rows = [chat(sentence(1), "Oui, bien sûr"), chat(sentence(1), "Ja, natürlich")]
+    for row, language in zip(rows, ("French", "German"), strict=True):
+        row["messages"].insert(0, {"role": "system", "content": f"Answer in {language}."})
+    assert not found(check(write(tmp_path / "train.jsonl", rows)), "conflicting-answers")
