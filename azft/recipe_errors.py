@@ -114,8 +114,10 @@ def _wrong_value(path: KeyPath, name: str, alternatives: list[ErrorDetails]) -> 
 
 def closest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
     """A did-you-mean sentence, or nothing when no candidate is near."""
-    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
-    return f"Did you mean `{match[0]}`?" if match else ""
+    close = difflib.get_close_matches(word, list(candidates), n=3, cutoff=cutoff)
+    # Swapped letters are the commonest slip, and difflib finds `modle` as near to `modes` as to `model`.
+    match = next((other for other in close if sorted(other) == sorted(word)), close[0] if close else None)
+    return f"Did you mean `{match}`?" if match else ""
 
 
 def short(value: object) -> str:

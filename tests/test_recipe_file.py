@@ -62,6 +62,7 @@ class TestPlaces:
         ("lines", "line", "fix"),
         [
             ("training:\n  learning_rte: 1", 7, "Did you mean `learning_rate`?"),
+            ("modle: x", 6, "Did you mean `model`?"),
             ("learning_rate: 1", 6, "Did you mean `training.learning_rate`?"),
             ("rank: 8", 6, "Did you mean `technique.rank`?"),
             ("technique:\n  name: lora\n  rnk: 8", 8, "Did you mean `rank`?"),

@@ -47,6 +47,7 @@ def test_the_examples_of_the_python_page_run(tmp_path: Path) -> None:
         assert promised in printed
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_texts_run(tmp_path: Path) -> None:
     """In the order of the table, in one folder, with one short run: as somebody trying each of them would."""
     assert azft("init", "demo", cwd=tmp_path).code == 0
