@@ -1,7 +1,9 @@
 """(d) What each pipeline step costs over its bare command.
 
-Runs a tiny recipe through the local mode, then the very command lines of its steps from a plain shell loop, in turn, each
-first step (hashing, building the PipelineJob, reading it) is a row of its own, once a run.
+Runs a tiny recipe through the local mode, then the very command lines of its steps from a plain loop, in turn, each on
+fresh outputs. A step's cost is the difference of its fastest round and the bare command's fastest (the rounds that
+something else disturbed least). Rows of their own: a step whose command does nothing, which is the cost by itself, and
+what comes once a run before the first step (hashing, building the PipelineJob, reading it).
 
     python benchmarks/steps.py [--json] [--quick]
 """
@@ -21,11 +23,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from azft.execution.graph import Graph, Output, Step
 from azft.execution.ranks import python_folder, step_environment
+from azft.execution.runner import run_graph
 from azft.modes.local import LocalMode
 from azft.recipe_file import load_recipe
 from azft.runs import Run
-from azft.staging import ARCHIVE
+from azft.staging import ARCHIVE, stage_code
 
 RECIPE = """\
 name: steps
@@ -82,7 +86,8 @@ def run_bare(run: Run, commands: dict[str, str], folder: Path) -> dict[str, floa
     seconds = {}
     code = next((run.folder / "code").iterdir())
     environment = step_environment({"PYTHONPATH": ARCHIVE}, processes=1, bin_folder=python_folder(folder / "bin"))
-    for step, command in commands.items():
+    for step, original in commands.items():
+        command = original
         for place in ("outputs", "steps"):
             command = command.replace(f"{run.folder}/{place}", f"{folder}/{place}")
         for word in command.split():
@@ -93,6 +98,23 @@ def run_bare(run: Run, commands: dict[str, str], folder: Path) -> dict[str, floa
             subprocess.run(["bash", "-c", command], cwd=code, env=environment, stdout=log, stderr=log, check=True)
         seconds[step] = time.perf_counter() - started
     return seconds
+
+
+def empty_step(folder: Path) -> float:
+    """Seconds of a step whose command is `true`, with a code folder of the usual size."""
+    code = stage_code(folder / "code").folder
+    seconds = []
+    for number in range(20):
+        graph = Graph({"empty": Step("empty", "true", outputs={"out": Output()}, code=code)})
+        started = time.perf_counter()
+        run_graph(graph, folder / str(number), lambda _: None)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def row(name: str, value: float, goal: str, note: str) -> dict[str, Any]:
+    """A row of the table."""
+    return {"row": name, "value": value, "unit": "s", "ratio": None, "goal": goal, "note": note}
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
@@ -108,15 +130,13 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             run, seconds, commands = run_pipeline(mode, recipe)
             through.append(seconds)
             bare.append(run_bare(run, commands, work / f"bare{number}"))
-        rows: list[dict[str, Any]] = []
+        rows = [row("step that does nothing", empty_step(work / "empty"), GOAL, "median of 20; the bare command 2 ms")]
         for step in bare[0]:
-            alone = statistics.median(one[step] for one in bare)
-            cost = statistics.median(one[step] - two[step] for one, two in zip(through, bare, strict=True))
-            note = f"bare command {alone:.2f} s"
-            rows.append({"row": f"step {step}", "value": cost, "unit": "s", "ratio": None, "goal": GOAL, "note": note})
-        start = statistics.median(one["start"] for one in through)
-        note = "once a run, before the first step; the Azure SDK already imported"
-        rows.append({"row": "start", "value": start, "unit": "s", "ratio": None, "goal": "", "note": note})
+            alone = min(one[step] for one in bare)
+            cost = min(one[step] for one in through) - alone
+            rows.append(row(f"step {step}", cost, GOAL, f"the bare command {alone:.2f} s"))
+        start = min(one["start"] for one in through)
+        rows.append(row("before the first step", start, "", "once a run; the Azure SDK is already imported"))
         return rows
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -132,8 +152,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows))
     else:
-        for row in rows:
-            print(f"{row['row']:<14} {row['value']:+.3f} {row['unit']}  {row['goal']:<6} {row['note']}")
+        for one in rows:
+            print(f"{one['row']:<24} {one['value']:+.3f} {one['unit']}  {one['goal']:<6} {one['note']}")
 
 
 if __name__ == "__main__":
