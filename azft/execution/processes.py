@@ -34,7 +34,6 @@ class LogFollower:
         self.path = path
         self.on_line = on_line
         self.offset = path.stat().st_size if path.exists() else 0
-        self.start = self.offset
 
     def poll(self, *, final: bool = False) -> None:
         """Hand on what is new; with `final`, a last line without its newline too."""

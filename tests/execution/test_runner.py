@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -253,16 +254,26 @@ def test_a_flood_of_output_is_logged_whole(tmp_path: Path) -> None:
     assert (tmp_path / "log.txt").read_text().split() == [str(number) for number in range(1, 200001)]
 
 
-def test_a_full_disk_while_recording_leaves_the_step_to_be_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", range(8))
+def test_a_write_that_fails_leaves_a_run_that_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
 ) -> None:
+    """Each rename in turn fails, as on a full disk; then the same run is run again."""
     graph = two_steps(tmp_path)
+    options = Options(cache=tmp_path / "cache")
+    replace = os.replace
+    count = 0
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(source: Any, target: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == broken + 1:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
 
     with monkeypatch.context() as patched:
         patched.setattr("azft.files.os.replace", full)
-        with pytest.raises(OSError, match="No space"):
-            run_graph(graph, tmp_path / "run", ignore)
-    assert run_graph(graph, tmp_path / "run", ignore)["count"].read_text().strip() == "2"
+        with contextlib.suppress(OSError):
+            run_graph(graph, tmp_path / "run", ignore, options)
+    assert run_graph(graph, tmp_path / "run", ignore, options)["count"].read_text().strip() == "2"
+    assert list((tmp_path / "run").rglob("*.tmp")) == []

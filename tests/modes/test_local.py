@@ -29,7 +29,7 @@ from azft.modes.local import LocalMode
 from azft.plan import Plan
 plan = Plan.from_json(pathlib.Path(sys.argv[1]).read_bytes())
 try:
-    run = LocalMode(pathlib.Path(sys.argv[2])).submit(plan)
+    run = LocalMode(pathlib.Path(sys.argv[2])).submit(plan, wait="--no-wait" not in sys.argv)
 except AzftError as error:
     print(error)
     raise SystemExit(int(error.exit_code))
@@ -44,12 +44,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def submit_elsewhere(toy: Toy, plan: Plan) -> subprocess.Popen[str]:
+def submit_elsewhere(toy: Toy, plan: Plan, *flags: str) -> subprocess.Popen[str]:
     """Submit a plan from another process, as another shell would."""
     file = toy.folder / "plan.json"
     file.write_bytes(plan.to_json())
     return subprocess.Popen(
-        [sys.executable, "-c", SUBMIT, str(file), str(toy.root)],
+        [sys.executable, "-c", SUBMIT, str(file), str(toy.root), *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -187,6 +187,30 @@ def test_two_shells_at_once_start_one_run(toy: Toy, mode: LocalMode) -> None:
     answers = [shell.communicate(timeout=60)[0].strip() for shell in [*shells, late]]
     assert answers == [plan.run_name] * 4
     assert toy.starts() == ALL
+
+
+def test_detached_submits_at_once_start_one_run(toy: Toy, mode: LocalMode) -> None:
+    plan = mode.plan(toy.recipe())
+    shells = [submit_elsewhere(toy, plan, "--no-wait") for _ in range(2)]
+    answers = [shell.communicate(timeout=60)[0].strip() for shell in shells]
+    assert answers == [plan.run_name] * 2
+    assert mode.store.get(plan.run_name).wait(timeout=60).state is RunState.COMPLETED
+    assert toy.starts() == ALL
+
+
+@pytest.mark.parametrize("events", [1, 3, 6, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_between_any_two_events_the_run_goes_on(toy: Toy, mode: LocalMode, events: int) -> None:
+    plan = mode.plan(toy.recipe())
+    shell = submit_elsewhere(toy, plan)
+    wait_until(lambda: (run := mode.store.find(plan.run_name)) is not None and len(run.events()[0]) >= events)
+    os.kill(shell.pid, signal.SIGKILL)
+    shell.communicate()
+    run = mode.store.get(plan.run_name)
+    wait_until(lambda: not alive_in(run.folder))
+    mode.resume(run)
+    assert run.state is RunState.COMPLETED
+    assert (run.outputs()["packaged"] / "result.txt").read_text().startswith("package(finetune(prepare(")
+    assert len(toy.starts()) <= len(ALL) + 1, "at most the step that was cut off runs twice"
 
 
 def test_a_runner_killed_mid_step_leaves_no_process_and_the_run_goes_on(toy: Toy, mode: LocalMode) -> None:
