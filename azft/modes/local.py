@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -179,6 +180,8 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
             "Local mode needs Linux or macOS (steps are shell commands, as on Azure's nodes).",
             "On Windows, run azft inside WSL.",
         )
+    elif shutil.which("bash") is None:
+        yield Finding("local-no-bash", Severity.ERROR, "Local mode runs steps with `bash`, which is not on PATH.")
     for module, package, extra in (
         ("torch", "torch", "train"),
         ("transformers", "transformers", "train"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def carry_out(run: Run, plan: Plan, store: RunStore, *, force: bool, on_event: O
     except AzftError as error:
         work.ended(RunState.FAILED, error.message, error.fix)
         raise
+    except OSError as error:
+        message = f"Run {run.name} could not go on: {error.strerror or error}{_at(error)}."
+        fix = f"When that is mended, go on with: azft resume {run.name}"
+        work.ended(RunState.FAILED, message, fix)
+        raise JobFailedError(message, fix=fix) from error
     except BaseException as error:
         work.ended(RunState.FAILED, f"azft itself failed: {type(error).__name__}: {error}", "Please report it.")
         raise
@@ -90,10 +96,11 @@ class _Work:
         self.on_event(event if kind in _NOT_RECORDED else self.run_record.add_event(event))
 
     def ended(self, state: RunState, message: str, fix: str) -> None:
-        self.run_record.set_state(state, step=self.step, message=message, fix=fix, attempt=self.attempt)
-        self.tell(
-            {"event": "run-finished", "run": self.run_record.name, "state": str(state), "message": message, "fix": fix}
-        )
+        """Record how it ended; when even that can't be written, the freed lock still says that nobody is at work."""
+        with contextlib.suppress(OSError):
+            self.run_record.set_state(state, step=self.step, message=message, fix=fix, attempt=self.attempt)
+            name = self.run_record.name
+            self.tell({"event": "run-finished", "run": name, "state": str(state), "message": message, "fix": fix})
 
     def stopped(self, reason: str) -> AzftError:
         """Record a stop on request, and the error to raise for it."""
@@ -106,6 +113,10 @@ class _Work:
         message = f"Run {name} was {reason}."
         self.ended(RunState.INTERRUPTED, message, fix)
         return InterruptedRunError(message, fix=fix)
+
+
+def _at(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
 
 
 def _content_hash(path: Path) -> str:

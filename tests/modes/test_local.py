@@ -148,6 +148,21 @@ def test_a_failed_step_is_explained_and_submitting_again_goes_on_there(toy: Toy,
     assert toy.starts() == ["prepare", "finetune", "evaluate", "evaluate", "package"]
 
 
+def test_a_full_disk_is_an_error_with_a_way_on(toy: Toy, mode: LocalMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = mode.plan(toy.recipe())
+    with monkeypatch.context() as patched:
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device", "/disk")
+
+        patched.setattr("azft.modes.local_work.stage_code", full)
+        with pytest.raises(JobFailedError, match=r"No space left on device \(/disk\)"):
+            mode.submit(plan)
+    run = mode.store.get(plan.run_name)
+    assert run.state is RunState.FAILED
+    assert mode.submit(plan).state is RunState.COMPLETED
+
+
 def test_findings_of_severity_error_stop_a_submission(toy: Toy, mode: LocalMode) -> None:
     finding = Finding("data-broken", Severity.ERROR, "Row 1 is broken.")
     plan = mode.plan(toy.recipe(), check_data=lambda _: [finding])
