@@ -28,7 +28,7 @@ def stream_tokens(
     max_new_tokens: int,
     temperature: float = 0.0,
 ) -> Iterator[int]:
-    """Token ids that continue a prompt, as they are made; none of `stop` is among them.
+    """Token ids that continue a prompt, as they are made; none of `stop` is among them (empty: the model's own apply).
 
     Temperature 0 takes the likeliest token each time. transformers' own `generate` does the work, in a thread, because
     it knows each architecture's cache; leaving the iterator early stops it.

@@ -138,11 +138,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 part, targets = hidden[start : start + rows].to(compute), labels[start : start + rows, None]
                 logits = _at_least_fp32(part @ words.t() if bias is None else F.linear(part, words, bias.to(compute)))
                 logits = _capped(logits, softcap)
-                normaliser = torch.logsumexp(logits, -1, keepdim=True)
-                loss += (normaliser - logits.gather(1, targets)).sum()
-                # d loss / d logits = softmax - one_hot; through the cap, times 1 - (logits / cap)^2.
+                # d loss / d logits = softmax - one_hot; through the cap, times 1 - (logits / cap)^2. In place, with one
+                # exponential for both loss and gradient: logits are the largest thing there is.
                 slope = None if softcap is None else 1 - (logits / softcap) ** 2
-                error = logits.sub_(normaliser).exp_()
+                logits -= logits.amax(-1, keepdim=True)
+                chosen = logits.gather(1, targets)
+                error = logits.exp_()
+                total = error.sum(-1, keepdim=True)
+                loss += (total.log() - chosen).sum()
+                error /= total
                 error.scatter_add_(1, targets, error.new_full((), -1.0).expand_as(targets))
                 if slope is not None:
                     error.mul_(slope)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from azft.errors import UsageError
 from azft.training.finetune import finetune
 from azft.training.loop import Loop, NonFiniteError
-from azft.training.techniques import load_trained
+from azft.training.lora import attach
+from azft.training.models import load_model
 from tests.training.tiny import parameters, random_documents, save_model, tiny_dataset, write_tiny_dataset
 
 LORA = {"name": "lora", "rank": 4, "dropout": 0.1}
@@ -86,7 +87,7 @@ def test_lora_writes_an_adapter_that_plain_peft_loads(llama: Path, dataset: Path
     before = base(input_ids=ids).logits
     tuned = PeftModel.from_pretrained(base, tmp_path / "trained").eval()(input_ids=ids).logits
     assert (tuned - before).abs().max() > 1e-3
-    ours = load_trained(llama, tmp_path / "trained", dtype=torch.float32)(input_ids=ids).logits
+    ours = attach(load_model(llama, dtype=torch.float32), tmp_path / "trained")(input_ids=ids).logits
     assert torch.equal(ours, tuned)
 
 

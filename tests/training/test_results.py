@@ -166,7 +166,9 @@ def test_greedy_generation_equals_the_likeliest_token_each_time() -> None:
     with torch.no_grad():
         for _ in range(20):
             ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    assert list(stream_tokens(model, [5, 6, 7], stop=[], max_new_tokens=20)) == ids[3:]
+    assert 95 not in ids
+    assert list(stream_tokens(model, [5, 6, 7], stop=[95], max_new_tokens=20)) == ids[3:]
+    assert list(stream_tokens(model, [5, 6, 7], stop=[ids[6]], max_new_tokens=20)) == ids[3:6]
 
 
 def test_an_error_while_generating_reaches_the_caller() -> None:
