@@ -8,9 +8,12 @@ line, no mode, no SDK code.
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from azft.errors import AzftError
 from azft.files import atomic_path, sha256_bytes, sha256_tree
@@ -93,9 +96,12 @@ def stage_code(root: Path) -> StagedCode:
     files = code_files()
     digest = code_hash(files)
     folder = root / digest
-    if not folder.is_dir() or sha256_tree(folder) != digest:
-        with atomic_path(folder) as temporary:
-            for name, content in files.items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                (temporary / name).write_bytes(content)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "staging.lock"):  # two shells at once
+        if not folder.is_dir() or sha256_tree(folder) != digest:
+            shutil.rmtree(folder, ignore_errors=True)
+            with atomic_path(folder) as temporary:
+                for name, content in files.items():
+                    (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                    (temporary / name).write_bytes(content)
     return StagedCode(folder, digest)

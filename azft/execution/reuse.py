@@ -130,6 +130,7 @@ def take_over(finished: Finished, outputs: Mapping[str, Path]) -> None:
     """
     for name, target in outputs.items():
         source = finished.outputs[name]
+        remove(target)  # a folder replaces only an empty one; what lay here belongs to no finished step
         with atomic_path(target) as temporary:
             if source.is_file():
                 _link(source, temporary)

@@ -132,6 +132,7 @@ class _Runner:
             digest = sha256_tree(step.code)
             target = self.folder / "code" / digest[:16]
             if not target.is_dir() or sha256_tree(target) != digest:
+                remove(target)
                 with atomic_path(target) as temporary:
                     shutil.copytree(step.code, temporary)
             self.code[step.code] = (target, digest)

@@ -124,6 +124,20 @@ def test_another_learning_rate_does_not_prepare_the_data_again(toy: Toy, mode: L
     assert other.state is RunState.COMPLETED
 
 
+def test_a_reused_step_takes_the_place_of_what_an_unfinished_one_left(toy: Toy, mode: LocalMode) -> None:
+    plan = mode.plan(toy.recipe())
+    toy.fail("evaluate")
+    with pytest.raises(JobFailedError):
+        mode.submit(plan)
+    toy.release("evaluate")
+    mode.submit(plan, again=True)  # finishes evaluate elsewhere
+    first = mode.store.get(plan.run_name)
+    (first.outputs()["evaluation"] / "half.txt").touch()
+    mode.resume(first)
+    assert toy.starts() == ["prepare", "finetune", "evaluate", "evaluate", "package"]
+    assert [path.name for path in first.outputs()["evaluation"].iterdir()] == ["result.txt"]
+
+
 def test_reuse_refuses_outputs_that_are_no_longer_what_they_were(toy: Toy, mode: LocalMode) -> None:
     plan = mode.plan(toy.recipe())
     first = mode.submit(plan)
