@@ -214,9 +214,9 @@ class Live(Watcher):
             )
         parts: list[RenderableType] = [grid]
         if self.training.step:
-            line = Text(self.training.words(), no_wrap=True, overflow="ellipsis")
-            if symbols(sys.stderr) and (curve := sparkline(self.training.losses)):
-                line = Text(f"{curve}  ", style="cyan") + line
+            curve = sparkline(self.training.losses) if symbols(sys.stderr) else ""
+            line = Text.assemble((f"{curve}  " if curve else "", "cyan"), self.training.words())
+            line.no_wrap, line.overflow = True, "ellipsis"
             parts.append(line)
         return Group(*parts)
 
