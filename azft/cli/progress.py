@@ -173,6 +173,7 @@ class Live(Watcher):
         self.steps: dict[str, tuple[str, float | None, float]] = {}
         """Step -> (state, seconds when it has ended, when it started)."""
         self.console = console(stderr=True)
+        self.curves = symbols(sys.stderr)  # asked now, because rich puts its own stream there while it draws
         self.live = RichLive(get_renderable=self.render, console=self.console, refresh_per_second=8, transient=False)
         self.live.start()
 
@@ -214,7 +215,7 @@ class Live(Watcher):
             )
         parts: list[RenderableType] = [grid]
         if self.training.step:
-            curve = sparkline(self.training.losses) if symbols(sys.stderr) else ""
+            curve = sparkline(self.training.losses) if self.curves else ""
             line = Text.assemble((f"{curve}  " if curve else "", "cyan"), self.training.words())
             line.no_wrap, line.overflow = True, "ellipsis"
             parts.append(line)

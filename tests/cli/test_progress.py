@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from azft.cli.progress import PLAIN_INTERVAL, Plain, Training, sparkline
 from azft.cli.views import duration, plural, size
+from tests.helpers.terminal import at_terminal
 
 
 class Clock:
@@ -73,3 +76,18 @@ def test_sizes(count: int, text: str) -> None:
 
 def test_plurals() -> None:
     assert [plural(count, "row") for count in (0, 1, 1204)] == ["0 rows", "1 row", "1,204 rows"]
+
+
+def test_a_live_display_draws_the_curve_where_the_terminal_can_show_it() -> None:
+    program = """
+from azft.cli.progress import Live
+with Live(follow=False) as live:
+    live({"event": "step-started", "step": "finetune"})
+    for step in (1, 2, 3):
+        live({"event": "metrics", "step": "finetune", "metrics": {"step": step, "loss": 4.0 - step, "total_steps": 3}})
+    live({"event": "step-finished", "step": "finetune", "seconds": 2})
+"""
+    assert "█▅▁  step 3/3  loss 1.000" in at_terminal([sys.executable, "-c", program]).plain
+    plain = at_terminal([sys.executable, "-c", program], PYTHONIOENCODING="ascii:backslashreplace").plain
+    assert "step 3/3  loss 1.000" in plain
+    assert "\\u" not in plain

@@ -62,11 +62,18 @@ def azft(*args: str, cwd: Path | None = None, stdin: str | None = None, **env: s
 def azft_at_terminal(
     *args: str, cwd: Path | None = None, columns: int = 80, typed: str = "", **env: str | None
 ) -> Result:
-    """Run a command at a terminal of `columns` columns; `typed` is what the person types."""
+    """Run azft at a terminal of `columns` columns; `typed` is what the person types."""
+    return at_terminal([*COMMAND, *args], cwd=cwd, columns=columns, typed=typed, **env)
+
+
+def at_terminal(
+    command: list[str], *, cwd: Path | None = None, columns: int = 80, typed: str = "", **env: str | None
+) -> Result:
+    """Run any command at a terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
-        [*COMMAND, *args],
+        command,
         cwd=cwd,
         env=environment(**{"NO_COLOR": None, **env}),
         stdin=slave,
