@@ -79,7 +79,12 @@ def write_rows(path: Path, rows: int) -> None:
 
 def run(python: str, code: str, *arguments: str) -> dict[str, Any] | None:
     """One lane once: its rows, seconds and peak MiB; None when it fails (a peer that is not installed)."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    }
     command = [python, "-c", MEASURE + code, *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, env=environment)
     return json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else None
@@ -109,9 +114,19 @@ def measure(data: Path, rounds: int, datasets_python: str) -> list[dict[str, Any
             table.append({"row": name, "void": "it does not run here"})
             continue
         rate = best[name]["rows"] / best[name]["seconds"]
-        note = f"{best[name]['rows']:,} rows of {data.stat().st_size / best[name]['rows']:.0f} bytes, peak {best[name]['mib']:.0f} MiB"
+        rows, mib = best[name]["rows"], best[name]["mib"]
+        note = f"{rows:,} rows of {data.stat().st_size / rows:.0f} bytes, peak {mib:.0f} MiB"
         goal = {"goal": ">= 0.6x parse only"} if name == f"azft check, {cores} processes" else {}
-        table.append({"row": name, "value": round(rate), "unit": "rows/s", "ratio": round(rate / parse_rate, 2), "note": note, **goal})
+        table.append(
+            {
+                "row": name,
+                "value": round(rate),
+                "unit": "rows/s",
+                "ratio": round(rate / parse_rate, 2),
+                "note": note,
+                **goal,
+            }
+        )
     return table
 
 

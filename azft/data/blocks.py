@@ -1,7 +1,7 @@
-"""Whole lines of a file in blocks of half a MiB (a block and what is made of it stay in a core's cache), in bounded memory however long a line is.
+"""Whole lines of a file in blocks of half a MiB, in bounded memory however long a line is.
 
-Blocks are the unit of all fast work on bytes. A byte range of a file can be read on its own: a line belongs to the range
-in which it begins.
+Blocks are the unit of all fast work on bytes. A byte range of a file can be read on its own: a line belongs to the
+range in which it begins.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 BLOCK = 1 << 19
-"""Bytes read at once."""
+"""Bytes read at once: a block and what is made of it stay in a core's cache."""
 MAX_LINE = 16 << 20
-"""Longest line, JSON row or CSV cell that is read, in bytes; a longer one is a finding and its bytes are passed over."""
+"""Longest line, JSON row or CSV cell that is read, in bytes; a longer one is a finding and is passed over."""
 
 
 @dataclass(frozen=True, slots=True)

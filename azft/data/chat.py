@@ -21,9 +21,10 @@ from azft.data.values import did_you_mean, kind_of
 ROLES = ("system", "user", "assistant", "tool")
 KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id")
 _OTHER_ROLES = {
-    "human": "user", "prompter": "user", "customer": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
-    "ai": "assistant", "chatbot": "assistant", "chatgpt": "assistant", "agent": "assistant", "developer": "system",
-    "function": "tool", "ipython": "tool", "observation": "tool",
+    "human": "user", "prompter": "user", "customer": "user",
+    "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant", "chatbot": "assistant",
+    "chatgpt": "assistant", "agent": "assistant",
+    "developer": "system", "function": "tool", "ipython": "tool", "observation": "tool",
 }  # fmt: skip
 REPEATED_TURN_FROM = 20
 """Characters from which an equal text in one conversation is worth a word; `Yes.` may well come twice."""
@@ -32,7 +33,9 @@ REPEATED_TURN_FROM = 20
 def check_messages(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems of one conversation. `row` holds the row's other columns by the task's names (`tools`)."""
     if not isinstance(value, list):
-        yield Problem("wrong-type", {"where": f"Column `{column}`", "found": kind_of(value), "expected": "a list of messages"})
+        yield Problem(
+            "wrong-type", {"where": f"Column `{column}`", "found": kind_of(value), "expected": "a list of messages"}
+        )
         return
     if not value:
         yield Problem("no-messages")
@@ -53,15 +56,23 @@ def check_messages(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[
 def _message(turn: int, message: Any) -> Iterator[Problem]:
     where = f"Message {turn}"
     if not isinstance(message, dict):
-        yield Problem("wrong-type", {"where": where, "found": kind_of(message), "expected": "an object with role and content"})
+        yield Problem(
+            "wrong-type", {"where": where, "found": kind_of(message), "expected": "an object with role and content"}
+        )
         return
     role = message.get("role")
     if role is None:
         share = {"from", "value"} <= message.keys()
-        fix = "ShareGPT's `from` and `value` are named `role` and `content` here." if share else "Add it: user, assistant, ..."
+        fix = (
+            "ShareGPT's `from` and `value` are named `role` and `content` here."
+            if share
+            else "Add it: user, assistant, ..."
+        )
         yield Problem("missing-role", {"turn": turn, "fix": fix})
     elif not isinstance(role, str):
-        yield Problem("wrong-type", {"where": f"The role of message {turn}", "found": kind_of(role), "expected": "text"})
+        yield Problem(
+            "wrong-type", {"where": f"The role of message {turn}", "found": kind_of(role), "expected": "text"}
+        )
     elif role not in ROLES:
         yield Problem("unknown-role", {"turn": turn, "role": f"`{role}`", "fix": _role_hint(role)})
     for key in message:
@@ -69,7 +80,9 @@ def _message(turn: int, message: Any) -> Iterator[Problem]:
             yield Problem("unknown-key", {"turn": turn, "key": key, "fix": did_you_mean(key, KEYS, "Remove it.")})
     name = message.get("name")
     if name is not None and not isinstance(name, str):
-        yield Problem("wrong-type", {"where": f"The name of message {turn}", "found": kind_of(name), "expected": "text"})
+        yield Problem(
+            "wrong-type", {"where": f"The name of message {turn}", "found": kind_of(name), "expected": "text"}
+        )
     yield from _content(turn, message, role)
 
 
@@ -90,7 +103,11 @@ def _content(turn: int, message: Mapping[str, Any], role: Any) -> Iterator[Probl
     elif isinstance(content, list):
         yield from _parts(turn, content, where, may_be_empty=calls_tools or role == "tool", role=shown_role)
     else:
-        values = {"where": f"The content of message {turn} ({shown_role})", "found": kind_of(content), "expected": "text"}
+        values = {
+            "where": f"The content of message {turn} ({shown_role})",
+            "found": kind_of(content),
+            "expected": "text",
+        }
         yield Problem("wrong-type", values)
 
 
@@ -115,6 +132,7 @@ def _parts(turn: int, parts: list[Any], where: str, *, may_be_empty: bool, role:
 
 
 def order_problems(roles: list[str]) -> Iterator[Problem]:
+    """What is wrong with the order of known roles; the row has one message at least."""
     spoken = [role for role in roles if role != "system"]
     for index, role in enumerate(roles[1:], 1):
         if role == "system":

@@ -1,7 +1,8 @@
 """The fast lane for plain conversations: msgspec proves a block's structure in C, numpy its order and its hashes.
 
-A row that is anything but plain and good (tool calls, weights, text parts, any fault) leaves the lane and is read again by
-`azft.data.rows`, which says why. Python runs a few times a block, not a few times a row; benchmarks/check.py measures it.
+A row that is anything but plain and good (tool calls, weights, text parts, any fault) leaves the lane and is read
+again by `azft.data.rows`, which says why. Python runs a few times a block, not a few times a row; benchmarks/check.py
+measures it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from azft.data.text import CONTROL, text_problems
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     role: Literal["system", "user", "assistant"]
@@ -134,8 +136,10 @@ def _out_of_order(roles: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDA
     return np.logical_or.reduceat(wrong, starts)
 
 
-def _repeated_turns(hashes: NDArray[np.uint64], sizes: NDArray[np.int64], row_of: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Rows of four messages or more in which two texts are equal, shape (rows,); in shorter ones no role comes twice."""
+def _repeated_turns(
+    hashes: NDArray[np.uint64], sizes: NDArray[np.int64], row_of: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Rows of four messages or more in which two texts are equal, shape (rows,). In shorter ones no role is twice."""
     import numpy as np
 
     found = np.zeros(len(sizes), dtype=bool)
@@ -149,7 +153,7 @@ def _repeated_turns(hashes: NDArray[np.uint64], sizes: NDArray[np.int64], row_of
 
 
 def _has_other_quotes(line: bytes, expected: int) -> bool:
-    """Whether the line has not just the expected structural quotes; the cheap count errs where a text ends in \\\\."""
+    """Whether the line has not just the expected structural quotes; the cheap count errs after an escaped backslash."""
     cheap = line.count(b'"') - line.count(b'\\"')
     return cheap != expected and structural_quotes(line) != expected
 

@@ -1,7 +1,7 @@
 """`azft check`: every row of every file of a recipe, read once, and all that is wrong with them as findings.
 
-Here the parts meet: a look at each file's head, the scan (in several processes where files are large), and the comparison
-of rows. What can be wrong is `azft.data.rules`' table; what a row must look like, `azft.data.rows`'.
+Here the parts meet: a look at each file's head, the scan (in several processes where files are large), and the
+comparison of rows. What can be wrong is `azft.data.rules`' table; what a row must look like, `azft.data.rows`'.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def check_files(
         if (problem := look_at(file.path)) is not None:
             file.tally.add(problem, None)
     sound = [file for file in checked if not file.tally.counts]
-    with ThreadPoolExecutor(max_workers=1) as hasher:  # hashing needs no interpreter lock, so it costs no time of its own
+    # Hashing needs no interpreter lock: on a second core it costs no time of its own.
+    with ThreadPoolExecutor(max_workers=1) as hasher:
         sums = {file.role: hasher.submit(sha256_file, file.path) for file in sound}
         _scan(sound, task, columns, near, processes, lengths)
         for file in sound:
@@ -202,7 +203,9 @@ def _scan(
         for file in files:
             file.join([scan_file(file.path, task, columns, near=near, lengths=lengths)])
         return
-    pieces = [(file, Piece(str(file.path), task, columns, start, end, near)) for file in files for start, end in _ranges(file)]
+    pieces = [
+        (file, Piece(str(file.path), task, columns, start, end, near)) for file in files for start, end in _ranges(file)
+    ]
     scans = scan_in_processes([piece for _, piece in pieces], processes)
     for file in files:
         file.join([scan for (owner, _), scan in zip(pieces, scans, strict=True) if owner is file])

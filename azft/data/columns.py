@@ -19,8 +19,8 @@ from azft.tasks import TASKS, Column
 class ColumnKind:
     """One kind of column.
 
-    `check(value, column, row)` yields the problems of any value; `normalise(value)` gives a checked value its one form for
-    everything downstream; `digests(normalised)` hashes the whole and what comes before the part that is learned;
+    `check(value, column, row)` yields the problems of any value; `normalise(value)` gives a checked value its one form
+    for everything downstream; `digests(normalised)` hashes the whole and what comes before the part that is learned;
     `text(normalised)` is what near-duplicates are compared by. The last two are for a task's first column only.
     `is_text` columns are taken as they stand in a CSV cell; others hold JSON text there.
     """

@@ -74,7 +74,10 @@ def between(held_out: Hashes, other: Hashes) -> Iterator[tuple[Problem, int]]:
     for row, match in _matches(held_out.before, other.before):
         if row not in leaked:
             leaked.add(row)
-            yield Problem("prompt-leak", {"other": other.role, "line": other.line(match), "but": ""}), held_out.line(row)
+            yield (
+                Problem("prompt-leak", {"other": other.role, "line": other.line(match), "but": ""}),
+                held_out.line(row),
+            )
     if held_out.prompts is None or other.prompts is None or held_out.answers is None or other.answers is None:
         return
     for row, match in _matches(held_out.prompts, other.prompts):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from azft.data.json_array import json_array
 from azft.data.rules import Problem
-from azft.data.sources import Batch, json_array, json_lines
+from azft.data.sources import Batch, json_lines
 from azft.data.tables import csv_rows, parquet_rows
 
 FORMATS: dict[str, Callable[[Path], Iterator[Batch]]] = {
@@ -40,7 +41,9 @@ def look_at(path: Path) -> Problem | None:
             fix = f"Name a file in it, such as {inside[0]}." if inside else "Name a file of rows."
             return Problem("unreadable", {"reason": "it is a folder", "fix": fix})
         if path.exists() and not path.is_file():
-            return Problem("unreadable", {"reason": "it is not a plain file", "fix": "Copy the rows into a file first."})
+            return Problem(
+                "unreadable", {"reason": "it is not a plain file", "fix": "Copy the rows into a file first."}
+            )
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except FileNotFoundError:

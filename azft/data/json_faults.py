@@ -11,7 +11,9 @@ import msgspec
 from azft.data.rules import Problem
 
 _LONE_SURROGATE = re.compile(
-    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"(?<!\\)(?:\\\\)*("  # not itself escaped
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"  # a first half without a second
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a second without a first
 )
 _BIG_EXPONENT = "out of range"
 _DUPLICATE_KEYS_UP_TO = 1 << 20
@@ -34,9 +36,9 @@ def _fault(raw: bytes, error: ValueError) -> Problem:
     except UnicodeDecodeError as bad:
         return Problem("not-utf8", {"byte": bad.start + 1, "value": f"0x{raw[bad.start]:02X}"})
     message = str(error)
-    if "surrogate" in message or "truncated" in message or "malformed" in message:
-        if match := _LONE_SURROGATE.search(raw):
-            return Problem("lone-surrogate", {"escape": match.group(1).decode("ascii")})
+    half = any(word in message for word in ("surrogate", "truncated", "malformed"))
+    if half and (match := _LONE_SURROGATE.search(raw)):
+        return Problem("lone-surrogate", {"escape": match.group(1).decode("ascii")})
     if _BIG_EXPONENT in message:
         return Problem("number-range")
     reason, fix = _explain(text.strip(), message)
@@ -78,7 +80,7 @@ def _explain(text: str, message: str) -> tuple[str, str]:
 
 
 def duplicate_key(raw: bytes) -> str | None:
-    """The first key that stands twice in one object of a valid JSON text; None for long texts, which are not read again."""
+    """The first key that stands twice in one object of a valid JSON text; None for long texts: not read again."""
     if len(raw) > _DUPLICATE_KEYS_UP_TO:
         return None
     found: list[str] = []

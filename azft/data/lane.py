@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 class RowText(NamedTuple):
-    """A row's text as near-duplicates see it: instructions that whole data sets share, what comes before the part that is
-    learned, and that part."""
+    """A row's text as near-duplicates see it.
+
+    `system`: instructions that whole data sets share; `before`: what precedes the part that is learned; `answer`: that
+    part.
+    """
 
     system: str
     before: str
@@ -25,7 +28,7 @@ class RowText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneResult:
-    """Hashes of a block's rows (`azft.data.row_hash`), shape (rows,), 0 for a row that left the lane; texts if wanted."""
+    """Hashes of a block's rows (`azft.data.row_hash`), shape (rows,), 0 for one that left the lane; texts if wanted."""
 
     whole: NDArray[np.uint64]
     before: NDArray[np.uint64]

@@ -1,8 +1,9 @@
 """Near-duplicates: rows that share most of their text, found by MinHash and locality-sensitive hashing.
 
-Broder 1997 (resemblance by min-wise hashing); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3 (bands).
-Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row, and 16 for prompt and answer alone. Candidates are read
-a second time and compared exactly, so that what is reported is true; what is missed is said below.
+Broder 1997 (resemblance by min-wise hashing); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3.
+Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row, and 16 for prompt
+and answer alone. Candidates are read a second time and compared exactly, so that what is reported is true; what is
+missed is said below.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 SHINGLE = 8
 """Bytes of a shingle, on lower-cased text without white space: about a word and a half of English."""
 BANDS, BAND_ROWS = 6, 4
-"""24 hashes in 6 bands of 4: a pair of Jaccard similarity 0.9 is found with probability 0.998, 0.85 with 0.988, 0.8 with
-0.96; one of 0.5 becomes a candidate, to be compared and thrown away, with 0.32, one of 0.3 with 0.05."""
+"""24 hashes in 6 bands of 4: a pair of Jaccard similarity 0.9 is found with probability 0.998, 0.85 with 0.988, 0.8
+with 0.96; one of 0.5 becomes a candidate, to be compared and thrown away, with 0.32, one of 0.3 with 0.05."""
 THRESHOLD = 0.85
 """Jaccard similarity of two rows' shingles from which they are reported."""
 MIN_BYTES = 40
@@ -34,7 +35,7 @@ _PIECE = 1 << 17  # shingles hashed at once: three uint32 arrays of it stay in a
 
 
 class Signatures:
-    """What is kept of one file's rows, in order: `bands` of the text, and hashes of the squeezed `prompts` and `answers`.
+    """What is kept of one file's rows: `bands` of the text, and hashes of the squeezed `prompts` and `answers`.
 
     Bands are 0 for a row without a text long enough to compare, the prompt's hash for one without a prompt.
     """
@@ -142,7 +143,7 @@ def _band_hashes(data: bytes, lengths: NDArray[Any]) -> NDArray[np.uint32]:
 
 
 def candidates(bands: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Pairs (n, 2) of row indexes, first < second, that share a band: each row with the nearest before it, and the first.
+    """Pairs (n, 2) of rows, first < second, that share a band: each row with the nearest before it, and the first.
 
     Two partners a band instead of all pairs keep the work linear when thousands of rows are alike.
     """
@@ -158,8 +159,7 @@ def candidates(bands: NDArray[np.uint32]) -> NDArray[np.int64]:
             continue
         starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
         firsts = order[starts[np.searchsorted(starts, same, side="right") - 1]]
-        for partner in (order[same - 1], firsts):
-            found.append(np.stack((partner, order[same]), axis=1))
+        found += [np.stack((partner, order[same]), axis=1) for partner in (order[same - 1], firsts)]
     if not found:
         return np.empty((0, 2), dtype=np.int64)
     return np.unique(np.concatenate(found), axis=0)

@@ -37,7 +37,7 @@ def near_duplicates(
 ) -> list[tuple[int, Problem, int | None]]:
     """Problems as (number of the file, problem, line), in order. Files come in the order train, validation, test.
 
-    A row is reported once, with the most similar row before it; exact copies and contradictions are left to `duplicates`.
+    A row is reported once, with the most similar row before it; copies and contradictions are left to `duplicates`.
     """
     import numpy as np
 

@@ -30,7 +30,7 @@ class Row:
 def read_rows(path: Path) -> Iterator[Row | Finding]:
     """Rows as they stand, streaming, with the file's own column names; a finding in place of what is not a row.
 
-    Cells of CSV (and text cells of Parquet) are text, not yet read as JSON. Empty lines are findings of severity warning.
+    Cells of CSV (and text cells of Parquet) are text, not yet read as JSON. Empty lines are findings, too (warnings).
     Never raises on account of the file: one that can't be read at all yields a single finding.
     """
     if (problem := look_at(path)) is not None:

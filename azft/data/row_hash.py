@@ -23,7 +23,7 @@ _FINISH = 0xBF58476D1CE4E5B9
 def hash_rows(
     hashes: NDArray[np.uint64], roles: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """(whole, before) of rows, shape (rows,) each, from their messages' text hashes and role numbers, shape (messages,).
+    """(whole, before) of rows, shape (rows,), from their messages' text hashes and role numbers, shape (messages,).
 
     `before` leaves out the last message, and is 0 for a row of one.
     """

@@ -59,7 +59,7 @@ class RowChecker:
         return problems, row
 
     def check(self, data: Mapping[str, Any], *, text_cells: bool = True) -> tuple[list[Problem], dict[str, Any] | None]:
-        """The same for a row given as columns to values. With `text_cells`, a text may stand for the JSON value it holds."""
+        """The same for a row as columns to values. With `text_cells`, a text may stand for the JSON value it holds."""
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for column in self.columns:

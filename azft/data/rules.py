@@ -1,6 +1,6 @@
 """The table of data rules: every code that the data check can report, with its message, fix and reason.
 
-The check names a code and fills in the blanks; the wording lives here alone. docs/data-checks.md is made from this table.
+The check names a code and fills in the blanks; the wording lives here alone. docs/data-checks.md is made from it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     values: Mapping[str, Any] = {}
 
 
+# fmt: off
 GROUPS: dict[str, tuple[Rule, ...]] = {
     "The file": (
         Rule("not-found", ERROR, "There is no such file.", "Check the path; it is relative to the recipe.",
@@ -40,9 +41,11 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "A folder, a file without permission, or a disk error."),
         Rule("unknown-format", ERROR, "The name ends in `{suffix}`, which is not a format of rows.",
              "Use .jsonl, .json, .csv or .parquet.", "The ending says how a file is read."),
-        Rule("compressed", ERROR, "The file is {kind}-compressed, whatever its name says.", "Unpack it first: {command}",
+        Rule("compressed", ERROR, "The file is {kind}-compressed, whatever its name says.",
+             "Unpack it first: {command}",
              "Azure's services take plain files only, and a range of a compressed file can't be read."),
-        Rule("no-rows", ERROR, "The file has no row of data.", "Add at least one row.", "There is nothing to learn from."),
+        Rule("no-rows", ERROR, "The file has no row of data.", "Add at least one row.",
+             "There is nothing to learn from."),
         Rule("few-rows", WARNING, "There are only {rows} rows; Azure's fine-tuning service refuses fewer than {least}.",
              "Add rows. Local and cluster training run all the same.",
              "A hundred good rows are a sensible start; the services ask for ten."),
@@ -69,7 +72,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "Decode the source again as UTF-8; `{sample}` was probably `{guess}`.",
              "The model would learn to write â€™ for an apostrophe."),
         Rule("replacement-character", WARNING, "{where} holds U+FFFD (�), the trace of a character that was lost.",
-             "Decode the source again with the encoding it was written in.", "The original character can't be recovered here."),
+             "Decode the source again with the encoding it was written in.",
+             "The original character can't be recovered here."),
         Rule("control-character", WARNING, "{where} holds the control character {character}.",
              "Remove it, unless the model is meant to write it.",
              "NUL and its like come from broken exports; tokenizers turn them into rare tokens."),
@@ -90,7 +94,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         Rule("duplicate-key", ERROR, "The key `{key}` stands twice in one object.", "Keep one of them.",
              "Readers silently take the last one; which one was meant is anyone's guess."),
         Rule("not-array", ERROR, "A .json file holds one array of rows; this one begins with {found}.",
-             "Wrap the rows in [ ], or name the file .jsonl if each line is a row.", "The ending says how a file is read."),
+             "Wrap the rows in [ ], or name the file .jsonl if each line is a row.",
+             "The ending says how a file is read."),
     ),
     "CSV and Parquet": (
         Rule("csv-header", ERROR, "The header {reason}.", "Give each column one name of its own in the first line.",
@@ -105,7 +110,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "Write the {kind} as JSON text, as in a .jsonl file.", "A cell of a table carries a list as JSON text."),
     ),
     "Columns": (
-        Rule("missing-column", ERROR, "Column `{column}` is missing. {found}", "{fix}", "The task can't do without it."),
+        Rule("missing-column", ERROR, "Column `{column}` is missing. {found}", "{fix}",
+             "The task can't do without it."),
         Rule("unknown-column", WARNING, "Column `{column}` is not one that the task reads.", "{fix}",
              "Usually harmless; sometimes a misspelt column whose content would be lost. Reported once a column."),
         Rule("wrong-type", ERROR, "{where} is {found}, not {expected}.", "Write it as {expected}.",
@@ -139,27 +145,34 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         Rule("late-system", WARNING, "Message {turn} is a system turn that is not the first message.",
              "Move it to the front.", "Many templates drop it or refuse the row."),
         Rule("repeated-turn", WARNING, "Messages {previous} and {turn} ({role}) have the same text.",
-             "Remove one, unless the conversation really went that way.", "Typical of an export that joined a thread twice."),
+             "Remove one, unless the conversation really went that way.",
+             "Typical of an export that joined a thread twice."),
         Rule("bad-weight", ERROR, "Message {turn} has the weight {value}.", "Use 0 (not learned) or 1 (learned).",
              "Azure's service takes whole 0 and 1 only."),
         Rule("weight-on-other", ERROR, "Message {turn} ({role}) has a weight.", "Only assistant turns may have one.",
              "Other turns are never learned."),
-        Rule("nothing-to-learn", ERROR, "Every assistant turn has weight 0.", "Give one of them weight 1, or remove the row.",
+        Rule("nothing-to-learn", ERROR, "Every assistant turn has weight 0.",
+             "Give one of them weight 1, or remove the row.",
              "The row would cost time and teach nothing."),
     ),
     "Tools": (
         Rule("tool-call", ERROR, "Message {turn}: {reason}.",
-             'Write tool_calls as [{{"id": "...", "type": "function", "function": {{"name": "...", "arguments": "{{...}}"}}}}].',
+             'Write tool_calls as [{{"id": "...", "type": "function", "function": {{"name": "...", '
+             '"arguments": "{{...}}"}}}}].',
              "Templates render name and arguments from exactly this form."),
         Rule("tool-arguments", ERROR, "Message {turn}: the arguments of `{name}` are not {expected}: {reason}.",
-             "Write the arguments as text that is a JSON object.", "The model would learn to write calls that can't be parsed."),
+             "Write the arguments as text that is a JSON object.",
+             "The model would learn to write calls that can't be parsed."),
         Rule("tool-call-id-reused", ERROR, "Message {turn}: the tool call id `{id}` was used before.",
              "Give each call of a conversation an id of its own.", "Answers could not be told apart."),
-        Rule("tool-answer-unknown", ERROR, "Message {turn}: {reason}.", "Set tool_call_id to the id of an earlier call.",
+        Rule("tool-answer-unknown", ERROR, "Message {turn}: {reason}.",
+             "Set tool_call_id to the id of an earlier call.",
              "An answer without its question teaches the model to invent."),
         Rule("tool-call-unanswered", WARNING, "Message {turn}: the tool call `{id}` is never answered.",
-             "Add the tool turn with its result after the call.", "Serving always answers; templates may refuse the row."),
-        Rule("tool-undefined", WARNING, "Message {turn} calls `{name}`, which {reason}.", "Describe the function in `tools`.",
+             "Add the tool turn with its result after the call.",
+             "Serving always answers; templates may refuse the row."),
+        Rule("tool-undefined", WARNING, "Message {turn} calls `{name}`, which {reason}.",
+             "Describe the function in `tools`.",
              "The model would learn to call functions that nobody told it of."),
         Rule("tools-malformed", ERROR, "Column `{column}`: {reason}.",
              'Write tools as [{{"type": "function", "function": {{"name": "...", "parameters": {{...}}}}}}].',
@@ -188,7 +201,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "The model learns the average of answers that contradict each other."),
         Rule("leak", WARNING, "The row is also in the {other} data, on line {line}.", "Remove it from one of the two.",
              "The evaluation would measure memory instead of skill."),
-        Rule("prompt-leak", WARNING, "The prompt is also in the {other} data{but}, on line {line}, with another answer.",
+        Rule("prompt-leak",
+             WARNING, "The prompt is also in the {other} data{but}, on line {line}, with another answer.",
              "Remove it from one of the two.", "The evaluation is no longer held out."),
         Rule("near-duplicate", WARNING, "{similarity} as line {line}'s.",
              "Keep one of them, unless the difference matters.", "Near copies count like copies."),
@@ -198,6 +212,7 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "Remove the near-duplicates found so far, then check again.", "Each comparison reads two rows again."),
     ),
 }
+# fmt: on
 
 RULES: dict[str, Rule] = {rule.code: rule for rules in GROUPS.values() for rule in rules}
 PREFIX = "data-"
@@ -216,7 +231,9 @@ def shown(value: Any, limit: int = _SHOWN) -> str:
 
 def shown_values(problem: Problem) -> dict[str, str]:
     """A problem's values as they are put into messages: printable, and too short to hold on to a row."""
-    return {key: shown(value, _SHOWN_FIX if key in {"fix", "found"} else _SHOWN) for key, value in problem.values.items()}
+    return {
+        key: shown(value, _SHOWN_FIX if key in {"fix", "found"} else _SHOWN) for key, value in problem.values.items()
+    }
 
 
 def finding(problem: Problem, file: str | None, line: int | None) -> Finding:

@@ -1,6 +1,7 @@
 """One streaming pass over a file, or over a byte range of it: problems counted, rows hashed, lengths looked at.
 
-Memory: a block, the first few problems of each code, and 16 bytes a row for the hashes (8 more where rows are not lines).
+Memory: a block, the first few problems of each code, and 16 bytes a row for the hashes (8 more where rows are not
+lines, 40 more for near-duplicates).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Lengths:
     """How row lengths are checked: a row with more than `limit` tokens is long, and `fate` says what becomes of it.
 
     `fate` is "" when a long row is an error. Rows of at most `limit` - `margin` bytes are not counted: a byte-level
-    tokenizer makes at most a token a byte, JSON's own notation outweighs a template's, and `margin` bytes are left for a
-    system text that the template may add.
+    tokenizer makes at most a token a byte, JSON's own notation outweighs a template's, and `margin` bytes are left for
+    a system text that the template may add.
     """
 
     count: LengthCounter
@@ -66,7 +67,7 @@ def scan_file(
     near: bool = False,
     lengths: Lengths | None = None,
 ) -> Scan:
-    """Scan a file whose head has been looked at (`formats.look_at`); bytes [start, end) of it where it is splittable."""
+    """Scan a file whose head has been looked at (`formats.look_at`); its bytes [start, end) if it is splittable."""
     return _Scanner(RowChecker(task, columns), near, lengths).run(path, start, end)
 
 
@@ -132,7 +133,8 @@ class _Scanner:
         make_lane = self.checker.main_kind.lane
         if self.lane is None or make_lane is None or len(self.lane.ignored) > 64:
             return
-        plain = all(column.isprintable() and not {'"', "\\"} & set(column) for column in columns)  # msgspec takes no others
+        # msgspec takes no other names.
+        plain = all(column.isprintable() and not {'"', "\\"} & set(column) for column in columns)
         if plain and not columns <= self.lane.ignored:
             self.lane = make_lane(self.checker.names[self.checker.main], self.lane.ignored | columns)
 
@@ -154,7 +156,9 @@ class _Scanner:
             counts = [_count_one(lengths, row) for row in rows]
         for line, tokens in zip(places, counts, strict=True):
             if isinstance(tokens, AzftError):
-                self.scan.tally.add(Problem("not-renderable", {"reason": tokens.message.rstrip("."), "fix": tokens.fix}), line)
+                self.scan.tally.add(
+                    Problem("not-renderable", {"reason": tokens.message.rstrip("."), "fix": tokens.fix}), line
+                )
             elif tokens > lengths.limit:
                 values = {"tokens": f"{tokens:,}", "limit": f"{lengths.limit:,}", "source": lengths.source}
                 if lengths.fate:

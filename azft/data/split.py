@@ -1,7 +1,7 @@
 """Splitting validation rows off the training rows: by content and seed, so that every machine chooses the same ones.
 
-A row's fate depends on nothing but itself: not on the order of rows, nor on the rows around it. Equal rows fall on the same
-side, so splitting never makes a leak.
+A row's fate depends on nothing but itself: not on the order of rows, nor on the rows around it. Equal rows fall on the
+same side, so splitting never makes a leak.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def place_of(row: dict[str, Any], *, seed: int) -> float:
 def choose_validation(places: Iterable[float], *, share: float) -> list[bool]:
     """Which rows go to validation, given each row's `place_of`, in order; both sides get at least one distinct row.
 
-    The rows below `share`; where that leaves a side empty, the rows with the smallest or the largest place change sides, all
-    of their copies with them. With fewer than two distinct rows nothing can be split off, and all rows stay.
+    The rows below `share`; where that leaves a side empty, the rows with the smallest or the largest place change
+    sides, all of their copies with them. With fewer than two distinct rows nothing can be split off, and all rows stay.
     """
     numbers = list(places)
     distinct = sorted(set(numbers))

@@ -22,7 +22,8 @@ class _TooLongError(Exception):
 
 def csv_rows(path: Path) -> Iterator[Batch]:
     """Batches of a CSV file with a header. A row's line is the one that it begins on."""
-    csv.field_size_limit(MAX_LINE)  # process-wide, as the csv module has it; the default of 128 KiB is too little for chats
+    # Process-wide, as the csv module has it; its default of 128 KiB is too little for chats.
+    csv.field_size_limit(MAX_LINE)
     problems: list[tuple[Problem, int | None]] = []
     reader = csv.reader(_text_lines(path, problems), strict=True)
     rows: list[dict[str, Any]] = []
@@ -57,17 +58,15 @@ def csv_rows(path: Path) -> Iterator[Batch]:
 def _text_lines(path: Path, problems: list[tuple[Problem, int | None]]) -> Iterator[str]:
     """Lines as text. Bytes that are not UTF-8 become surrogates, which the cell's checker reports where they are."""
     first = True
-    for block in read_blocks(path):
-        if isinstance(block, LongLine):
-            raise _TooLongError(block.bytes)
-        if first and block.startswith(BOM):
+    for piece in read_blocks(path):
+        if isinstance(piece, LongLine):
+            raise _TooLongError(piece.bytes)
+        if first and piece.startswith(BOM):
             problems.append((Problem("bom"), 1))
-            block = block[len(BOM) :]
+        *lines, last = (piece.removeprefix(BOM) if first else piece).split(b"\n")
         first = False
-        pieces = block.split(b"\n")
-        last = pieces.pop()
-        for piece in pieces:
-            yield piece.decode("utf-8", "surrogateescape") + "\n"
+        for line in lines:
+            yield line.decode("utf-8", "surrogateescape") + "\n"
         if last:
             yield last.decode("utf-8", "surrogateescape")
 

@@ -24,6 +24,7 @@ _MOJIBAKE = re.compile(
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LOST = "\ufffd"
 
+
 def text_problems(text: str, where: str) -> Iterator[Problem]:
     """Problems of one text; `where` names it in the message, with a capital: `Message 2 (user)`."""
     if control := CONTROL.search(text):
@@ -38,7 +39,12 @@ def text_problems(text: str, where: str) -> Iterator[Problem]:
 
 
 def _name(character: str) -> str:
-    known = {"\x00": "NUL", "\x08": "backspace: an unescaped \\b?", "\x0c": "form feed: an unescaped \\f?", "\x1b": "ESC"}
+    known = {
+        "\x00": "NUL",
+        "\x08": "backspace: an unescaped \\b?",
+        "\x0c": "form feed: an unescaped \\f?",
+        "\x1b": "ESC",
+    }
     code = f"U+{ord(character):04X}"
     return f"{code} ({known[character]})" if character in known else code
 

@@ -34,10 +34,14 @@ def check_tool_calls(messages: list[Any], tools: Any) -> Iterator[Problem]:
         if calls is None:
             continue
         if role != "assistant":
-            yield Problem("tool-call", {"turn": turn, "reason": f"a {role} turn has tool_calls; only the assistant calls tools"})
+            yield Problem(
+                "tool-call", {"turn": turn, "reason": f"a {role} turn has tool_calls; only the assistant calls tools"}
+            )
             continue
         if not isinstance(calls, list) or not calls:
-            yield Problem("tool-call", {"turn": turn, "reason": f"tool_calls is {kind_of(calls)}, not a list with calls"})
+            yield Problem(
+                "tool-call", {"turn": turn, "reason": f"tool_calls is {kind_of(calls)}, not a list with calls"}
+            )
             continue
         for number, call in enumerate(calls, 1):
             yield from _call(turn, number, call, defined)
@@ -62,7 +66,7 @@ def _call(turn: int, number: int, call: Any, defined: set[str] | None) -> Iterat
     if not isinstance(call.get("id"), str) or not call["id"]:
         yield malformed("has no id")
     if call.get("type") != "function":
-        yield malformed("has no `type`: \"function\"")
+        yield malformed('has no `type`: "function"')
     function = call.get("function")
     if not isinstance(function, dict):
         yield malformed("has no `function` object")
@@ -74,7 +78,9 @@ def _call(turn: int, number: int, call: Any, defined: set[str] | None) -> Iterat
     elif defined is not None and name not in defined:
         yield Problem("tool-undefined", {"turn": turn, "name": name, "reason": "`tools` does not describe"})
     elif defined is None:
-        yield Problem("tool-undefined", {"turn": turn, "name": name, "reason": "the row, having no `tools`, does not describe"})
+        yield Problem(
+            "tool-undefined", {"turn": turn, "name": name, "reason": "the row, having no `tools`, does not describe"}
+        )
     if not isinstance(arguments, str):
         values = {"turn": turn, "name": name, "expected": "text", "reason": f"they are {kind_of(arguments)}"}
         yield Problem("tool-arguments", values)
@@ -89,10 +95,12 @@ def _call(turn: int, number: int, call: Any, defined: set[str] | None) -> Iterat
             yield Problem("tool-arguments", values)
 
 
-def check_tools(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:
+def check_tools(value: Any, column: str, _row: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems of the functions that a row offers, in OpenAI's format."""
     if not isinstance(value, list):
-        yield Problem("wrong-type", {"where": f"Column `{column}`", "found": kind_of(value), "expected": "a list of tools"})
+        yield Problem(
+            "wrong-type", {"where": f"Column `{column}`", "found": kind_of(value), "expected": "a list of tools"}
+        )
         return
     names: set[str] = set()
     for number, tool in enumerate(value, 1):
@@ -102,7 +110,7 @@ def check_tools(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Pro
         if not isinstance(tool, dict):
             reason = f"is {kind_of(tool)}, not an object"
         elif tool.get("type") != "function":
-            reason = "has no `type`: \"function\""
+            reason = 'has no `type`: "function"'
         elif not isinstance(function, dict):
             reason = "has no `function` object"
         elif not isinstance(name, str) or not name:

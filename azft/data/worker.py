@@ -1,4 +1,4 @@
-"""A process of the data check: reads pieces as JSON lines on stdin, writes their scans to stdout (`azft.data.workers`)."""
+"""A process of the data check: pieces as JSON lines come in, their scans go out (`azft.data.workers`)."""
 
 from __future__ import annotations
 

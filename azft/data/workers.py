@@ -129,9 +129,7 @@ def receive(stream: IO[bytes]) -> Scan:
 
 def scan_piece(piece: Piece) -> Scan:
     """Scan in this process."""
-    return scan_file(
-        Path(piece.path), piece.task, piece.columns, start=piece.start, end=piece.end, near=piece.near
-    )
+    return scan_file(Path(piece.path), piece.task, piece.columns, start=piece.start, end=piece.end, near=piece.near)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -17,6 +17,7 @@ from azft.findings import Severity
 USER = {"role": "user", "content": "Which is the largest planet?"}
 ANSWER = {"role": "assistant", "content": "Jupiter, by far."}
 SYSTEM = {"role": "system", "content": "Answer briefly."}
+SURE, YES = {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."}
 GOOD: dict[str, Any] = {"messages": [SYSTEM, USER, ANSWER]}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"word": "Jupiter"}'}}
 CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
@@ -65,8 +66,8 @@ DAMAGE: list[tuple[str, Any, set[str]]] = [
     ("white space", b"  \t ", {"empty-line"}),
     ("array", b"[1, 2]", {"not-object"}),
     ("number", b"17", {"not-object"}),
-    ("content given twice", b'{"messages": [{"role": "user", "content": "a", "content": "b"}, '
-     b'{"role": "assistant", "content": "c"}]}', {"duplicate-key"}),
+    ("content given twice", (b'{"messages": [{"role": "user", "content": "a", "content": "b"}, '
+     b'{"role": "assistant", "content": "c"}]}'), {"duplicate-key"}),
     ("messages given twice", b'{"messages": [], ' + json.dumps(GOOD).encode()[1:], {"duplicate-key"}),
     ("misspelt column", {"mesages": GOOD["messages"]}, {"missing-column"}),
     ("null column", {"messages": None}, {"missing-column"}),
@@ -102,7 +103,8 @@ DAMAGE: list[tuple[str, Any, set[str]]] = [
     ("weight on user", chat({**USER, "weight": 1}, ANSWER), {"weight-on-other"}),
     ("all weights 0", chat(USER, {**ANSWER, "weight": 0}), {"nothing-to-learn"}),
     ("mojibake", chat({"role": "user", "content": "Itâ€™s a cafÃ©"}, ANSWER), {"mojibake"}),
-    ("mojibake in a part", chat({"role": "user", "content": [{"type": "text", "text": "cafÃ©"}]}, ANSWER), {"mojibake"}),
+    ("mojibake in a part", chat({"role": "user", "content": [{"type": "text", "text": "cafÃ©"}]}, ANSWER),
+     {"mojibake"}),
     ("lost character", chat({"role": "user", "content": "caf\ufffd"}, ANSWER), {"replacement-character"}),
     ("escaped NUL", chat({"role": "user", "content": "a\x00b"}, ANSWER), {"control-character"}),
     ("unescaped LaTeX", chat({"role": "user", "content": "\frac{1}{2}"}, ANSWER), {"control-character"}),
@@ -142,18 +144,16 @@ DAMAGE: list[tuple[str, Any, set[str]]] = [
 FINE: list[tuple[str, Any]] = [
     ("plain", GOOD),
     ("without system", chat(USER, ANSWER)),
-    ("two rounds", chat(USER, ANSWER, {"role": "user", "content": "And then?"}, {"role": "assistant", "content": "Saturn."})),
-    ("short turn said twice", chat(USER, ANSWER, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."},
-                                   {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes!"})),
+    ("two rounds", chat(USER, ANSWER, SURE, YES)),
+    ("short turn said twice", chat(USER, ANSWER, SURE, YES, SURE, {**YES, "content": "Yes!"})),
     ("text parts", chat({"role": "user", "content": [{"type": "text", "text": "Hi"}]}, ANSWER)),
-    ("weights", chat(USER, {**ANSWER, "weight": 0}, {"role": "user", "content": "No."}, {"role": "assistant", "content": "Yes",
-                                                                                          "weight": 1})),
+    ("weights", chat(USER, {**ANSWER, "weight": 0}, SURE, {**YES, "weight": 1})),
     ("name", chat({**USER, "name": "Ada"}, ANSWER)),
     ("tool call at the end", chat(USER, CALLING, tools=TOOLS)),
     ("tool call and answer", chat(USER, CALLING, RESULT, ANSWER, tools=TOOLS, parallel_tool_calls=False)),
     ("empty tool answer", chat(USER, CALLING, {**RESULT, "content": ""}, ANSWER, tools=TOOLS)),
     ("null tools", chat(USER, ANSWER, tools=None)),
-    ("accents, dashes and emoji", chat({"role": "user", "content": "CAFÉ” – ÂME, NÃO… Ãs 😀 «É» Привет 你好 ’"}, ANSWER)),
+    ("accents, dashes and emoji", chat({**USER, "content": "CAFÉ” – ÂME, NÃO… Ãs 😀 «É» Привет 你好 ’"}, ANSWER)),
     ("escaped backslashes", chat({"role": "user", "content": r"\frac{1}{2} \beta \u0000 C:\new \"q\" \\"}, ANSWER)),
     ("line breaks and tabs", chat({"role": "user", "content": "a\tb\r\nc"}, ANSWER)),
     ("quotes in quotes", chat({"role": "user", "content": '{"messages": [{"role": "user", "content": "x"}]}'}, ANSWER)),
@@ -210,7 +210,9 @@ def test_an_unknown_column_is_reported_once_and_does_not_slow_the_rest(tmp_path:
 
 
 def test_thousands_of_faults_are_counted_exactly_and_shown_by_five(tmp_path: Path) -> None:
-    rows = [chat({"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": ""}) for i in range(3000)]
+    rows = [
+        chat({"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": ""}) for i in range(3000)
+    ]
     report = check(write(tmp_path / "train.jsonl", *rows))
     empty = [finding for finding in report.findings if finding.code == "data-empty-content"]
     assert [finding.line for finding in empty] == [1, 2, 3, 4, 5, 5]
@@ -220,7 +222,12 @@ def test_thousands_of_faults_are_counted_exactly_and_shown_by_five(tmp_path: Pat
 
 def test_every_message_is_printable_and_short_whatever_the_data(tmp_path: Path) -> None:
     evil = "\x1b[31m\ud800" + "x" * 100_000
-    rows = [chat({"role": evil, "content": "a"}, ANSWER), chat({**USER, evil: 1}, ANSWER), {evil: 1}, chat(USER, ANSWER, **{evil: 1})]
+    rows = [
+        chat({"role": evil, "content": "a"}, ANSWER),
+        chat({**USER, evil: 1}, ANSWER),
+        {evil: 1},
+        chat(USER, ANSWER, **{evil: 1}),
+    ]
     raw = [json.dumps(row).replace("\\ud800", "\\u202e").encode() for row in rows]
     for finding in check(write(tmp_path / "train.jsonl", *raw)).findings:
         assert finding.message.isprintable()
@@ -236,10 +243,10 @@ def test_an_error_stops_a_run_and_a_warning_does_not(tmp_path: Path) -> None:
 def test_every_rule_that_a_row_can_break_is_in_the_table_of_damage() -> None:
     covered = {code for _, _, codes in DAMAGE for code in codes}
     by_other_tests = {
-        "not-found", "unreadable", "unknown-format", "compressed", "no-rows", "few-rows", "same-file", "split-off", "utf16", "bom",
-        "crlf", "line-too-long", "not-array", "csv-header", "csv-width", "csv-broken", "parquet-broken", "cell-not-json",
-        "long-row", "row-too-long", "not-renderable", "lengths-unchecked", "duplicate-row", "conflicting-answers", "leak",
-        "prompt-leak", "near-duplicate", "near-leak", "near-capped",
+        "not-found", "unreadable", "unknown-format", "compressed", "no-rows", "few-rows", "same-file", "split-off",
+        "utf16", "bom", "crlf", "line-too-long", "not-array", "csv-header", "csv-width", "csv-broken", "parquet-broken",
+        "cell-not-json", "long-row", "row-too-long", "not-renderable", "lengths-unchecked", "duplicate-row",
+        "conflicting-answers", "leak", "prompt-leak", "near-duplicate", "near-leak", "near-capped",
     }  # fmt: skip
     assert covered | by_other_tests == set(RULES)
     assert not covered & by_other_tests

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from azft.data.check import DataReport, check_files
 
 QUESTION = {"role": "user", "content": "Say it"}
@@ -180,7 +181,9 @@ def test_a_damaged_parquet_file_is_a_finding(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist([chat(i) for i in range(2000)]), tmp_path / "good.parquet", compression="none")
+    parquet.write_table(
+        pa.Table.from_pylist([chat(i) for i in range(2000)]), tmp_path / "good.parquet", compression="none"
+    )
     good = (tmp_path / "good.parquet").read_bytes()
     damaged = [b"", b"PAR1", good[:-20], good[: len(good) // 2], b"\0" * 1000, json.dumps(chat(1)).encode()]
     damaged += [good[:400] + b"\xff" * 300 + good[700:]]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from azft.data.check import check_files
 from azft.data.readers import read_rows
 from azft.data.rows import RowChecker
 from azft.data.rules import finding
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 GOOD = {"messages": [{"role": "user", "content": "Say it"}, {"role": "assistant", "content": "It"}]}
 
@@ -79,7 +80,7 @@ EVIL_VALUES = st.recursive(
         ["user", "assistant", "tool", "system", "text", "function", "c1", "{}", "\ud800", "\x00", "Ã©"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
         st.sampled_from(["role", "content", "messages", "tools", "tool_calls", "tool_call_id", "id", "type", "function",
-                         "name", "arguments", "text", "weight", "from", "value", "parameters", "x"]), inner, max_size=6),
+                         "name", "arguments", "text", "weight", "from", "value", "x"]), inner, max_size=6),
     max_leaves=12,
 )  # fmt: skip
 
@@ -128,9 +129,14 @@ def test_no_bytes_make_the_check_or_the_reader_raise(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
-def test_a_good_file_with_random_bytes_flipped_never_raises_and_keeps_its_line_count(tmp_path: Path, suffix: str) -> None:
+def test_a_good_file_with_random_bytes_flipped_never_raises_and_keeps_its_line_count(
+    tmp_path: Path, suffix: str
+) -> None:
     rng = random.Random(3)
-    text = [json.dumps({"messages": [{"role": "user", "content": f"Zahl {i}: é\n\"x\" \\"}, GOOD["messages"][1]]}) for i in range(30)]
+    text = [
+        json.dumps({"messages": [{"role": "user", "content": f'Zahl {i}: é\n"x" \\'}, GOOD["messages"][1]]})
+        for i in range(30)
+    ]
     good = ("\n".join(text) if suffix == ".jsonl" else "[" + ",\n".join(text) + "]").encode()
     path = tmp_path / f"train{suffix}"
     for _ in range(150):

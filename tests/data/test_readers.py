@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from azft.data.readers import Row, iter_valid_rows, read_rows
 from azft.errors import FindingsError
 from azft.findings import Finding
@@ -79,7 +80,10 @@ def test_the_first_bad_row_stops_the_reading_and_warnings_do_not(tmp_path: Path)
 
 def test_read_rows_yields_findings_in_place_of_broken_rows(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"a": 1}\nnot json\n[1]\n\n{"a": 2}')
-    kinds = [(item.code if isinstance(item, Finding) else item.data, item.line) for item in read_rows(tmp_path / "train.jsonl")]
+    kinds = [
+        (item.code if isinstance(item, Finding) else item.data, item.line)
+        for item in read_rows(tmp_path / "train.jsonl")
+    ]
     assert kinds == [({"a": 1}, 1), ("data-not-json", 2), ("data-not-object", 3), ("data-empty-line", 4), ({"a": 2}, 5)]
 
 

@@ -8,7 +8,10 @@ import pytest
 
 from azft.data.split import choose_validation, in_validation, place_of
 
-ROWS = [{"messages": [{"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": "A"}]} for i in range(2000)]
+ROWS = [
+    {"messages": [{"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": "A"}]}
+    for i in range(2000)
+]
 
 
 def test_the_choice_does_not_change_between_versions_or_machines() -> None:
