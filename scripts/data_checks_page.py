@@ -3,8 +3,6 @@
 Run from the repository root: python scripts/data_checks_page.py. A test fails when the page is not current.
 """
 
-# ruff: noqa: E501 - a row of a table is a line
-
 from __future__ import annotations
 
 import sys

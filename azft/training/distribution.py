@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -72,6 +72,12 @@ class SingleProcess:
         """Leave the group of ranks."""
 
 
+_GROUPS: list[Any] = []
+"""Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 frees gloo's
+group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten hung at its
+end."""
+
+
 class DataParallel(SingleProcess):
     """Every rank holds the model and takes its share of each batch; torch's DDP adds up the gradients."""
 
@@ -83,6 +89,7 @@ class DataParallel(SingleProcess):
             import torch.distributed as dist
 
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            _GROUPS.append(dist.group.WORLD)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         if self.ranks == 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from azft.training.finetune import finetune
 from azft.training.loop import Loop
 from tests.training.tiny import parameters, save_model, tiny_dataset
 
+HANG_SECONDS = 25
+"""A rank that waits longer than this for the other ends with a traceback instead of a test run that hangs."""
 LORA = {"name": "lora", "rank": 4, "dropout": 0.2}
 
 
@@ -51,6 +55,7 @@ def train(
         if child == 0:
             status = 1
             try:
+                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__)
                 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
                 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
                 arrange(rank, pytest.MonkeyPatch())
@@ -147,7 +152,6 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one(inputs: dict[str, Path], tmp
 def test_torchrun_starts_the_ranks(inputs: dict[str, Path], tmp_path: Path) -> None:
     """The real launcher, once; everything else here forks, which saves the imports."""
     import subprocess
-    import sys
 
     (tmp_path / "parameters.json").write_bytes(parameters(strategy="ddp", max_steps=2).to_json())
     main = tmp_path / "main.py"
