@@ -73,9 +73,9 @@ class SingleProcess:
 
 
 _GROUPS: list[Any] = []
-"""Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 frees gloo's  # noqa: E501
-group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten hung at its  # noqa: E501
-end."""
+"""Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 frees
+gloo's group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten hung
+at its end."""
 
 
 class DataParallel(SingleProcess):
