@@ -74,8 +74,8 @@ class SingleProcess:
 
 _GROUPS: list[Any] = []
 """Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 frees
-gloo's group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten hung
-at its end."""
+gloo's group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten
+hung at its end."""
 
 
 class DataParallel(SingleProcess):
