@@ -73,9 +73,8 @@ class SingleProcess:
 
 
 _GROUPS: list[Any] = []
-"""Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 frees
-gloo's group from there with the interpreter locked, while a thread that it waits for wants that lock: one run in ten
-hung at its end."""
+"""Keeps process groups until the interpreter ends. Otherwise DDP may hold the last reference, and torch 2.13 then frees
+gloo's group with the interpreter locked while it waits for a thread that wants that lock: ranks hung at their end."""
 
 
 class DataParallel(SingleProcess):

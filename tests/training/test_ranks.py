@@ -21,7 +21,7 @@ from azft.training.finetune import finetune
 from azft.training.loop import Loop
 from tests.training.tiny import parameters, save_model, tiny_dataset
 
-HANG_SECONDS = 25
+HANG_SECONDS = 120
 """A rank that waits longer than this for the other ends with a traceback instead of a test run that hangs."""
 LORA = {"name": "lora", "rank": 4, "dropout": 0.2}
 
