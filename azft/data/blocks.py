@@ -33,36 +33,34 @@ def read_blocks(path: Path, start: int = 0, end: int | None = None) -> Iterator[
             file.seek(start - 1)
             position = start - 1 + _skip_line(file)
         limit = float("inf") if end is None else end
-        carry = b""
+        size = BLOCK
         while position < limit:
-            file.seek(position + len(carry))
-            chunk = file.read(BLOCK)
-            if not chunk:
-                if carry:
-                    yield carry
-                return
-            data = carry + chunk if carry else chunk
+            # The rest of a line that is cut by the block's end is read again, which is cheaper than carrying it along.
+            file.seek(position)
+            data = file.read(size)
             cut = data.rfind(b"\n") + 1
+            if not cut:
+                if len(data) > MAX_LINE:
+                    file.seek(position)
+                    length = _skip_line(file)
+                    file.seek(position + length - 1)
+                    yield LongLine(length - (file.read(1) == b"\n"))
+                    position += length
+                    size = BLOCK
+                elif len(data) < size:  # the file's end
+                    if data:
+                        yield data
+                    return
+                else:
+                    size = min(2 * size, MAX_LINE + 1)
+                continue
             if position + cut >= limit:
                 # The range's last line is the one with byte limit - 1 in it, or the one that ends there.
-                cut = data.find(b"\n", int(limit) - 1 - position) + 1
-                if cut:
-                    yield data[:cut]
-                    return
-            if cut:
-                yield data[:cut]
-                position += cut
-                carry = data[cut:]
-            elif len(data) > MAX_LINE:
-                file.seek(position)
-                length = _skip_line(file)
-                file.seek(position + length - 1)
-                newline = file.read(1) == b"\n"
-                yield LongLine(length - newline)
-                position += length
-                carry = b""
-            else:
-                carry = data
+                yield data[: data.find(b"\n", int(limit) - 1 - position) + 1]
+                return
+            yield data[:cut]
+            position += cut
+            size = BLOCK
 
 
 def _skip_line(file: BinaryIO) -> int:

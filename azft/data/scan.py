@@ -17,7 +17,7 @@ from azft.data.lane import LaneResult, RowText
 from azft.data.near_duplicates import Signatures
 from azft.data.rows import RowChecker
 from azft.data.rules import Problem
-from azft.data.sources import Batch, json_lines
+from azft.data.sources import Batch, LineBatch, json_lines
 from azft.data.tally import Tally
 from azft.errors import AzftError
 
@@ -87,7 +87,7 @@ class _Scanner:
         for batch in batches:
             for problem, line in batch.problems:
                 self.scan.tally.add(problem, line)
-            if batch.lines:
+            if batch.block or batch.lines:
                 self._batch(batch)
         return self.scan
 
@@ -95,6 +95,8 @@ class _Scanner:
         scan, near = self.scan, self.scan.signatures is not None
         if self.lane is not None and batch.block is not None:
             result = self.lane.read_block(batch.block, texts=near)
+            if isinstance(batch, LineBatch):
+                batch.count = len(result.whole)
         else:
             result = LaneResult.of(len(batch.lines), near)
         not_rows = 0

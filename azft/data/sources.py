@@ -19,28 +19,56 @@ BOM = b"\xef\xbb\xbf"
 class Batch:
     """Some rows in order. A row is bytes (JSON text), or a dict (columns to cells), or None: reported already.
 
-    `lines` are the rows' 1-based lines (for Parquet, row numbers), `problems` what is wrong with the file itself. Rows
-    that are whole lines come as one `block`, and are cut apart only when somebody asks for `rows`.
+    `lines` are the rows' 1-based lines (for Parquet, row numbers), `problems` what is wrong with the file itself.
     """
+
+    block: bytes | None = None
+    """All rows in one piece, where they are whole lines."""
 
     def __init__(
         self,
-        rows: Sequence[Any] | None,
+        rows: Sequence[Any],
         lines: Sequence[int],
         problems: Sequence[tuple[Problem, int | None]] = (),
-        block: bytes | None = None,
     ) -> None:
         self._rows = rows
-        self.lines = lines
+        self._lines = lines
         self.problems = problems
-        self.block = block
 
     @property
     def rows(self) -> Sequence[Any]:
         """The rows one by one."""
-        if self._rows is None:
-            self._rows = (self.block or b"").split(b"\n")[: len(self.lines)]
         return self._rows
+
+    @property
+    def lines(self) -> Sequence[int]:
+        """The line of each row."""
+        return self._lines
+
+
+class LineBatch(Batch):
+    """Rows that are whole lines, the first of them line `first`. They are counted and cut apart only when asked for."""
+
+    def __init__(self, first: int, block: bytes, problems: Sequence[tuple[Problem, int | None]]) -> None:
+        super().__init__((), (), problems)
+        self.block: bytes = block
+        self._first = first
+        self.count: int | None = None
+        """How many lines there are, once somebody has counted."""
+
+    @property
+    def rows(self) -> Sequence[bytes]:
+        """The lines without their newlines."""
+        if not self._rows:
+            self._rows = self.block.split(b"\n")[: len(self.lines)]
+        return self._rows
+
+    @property
+    def lines(self) -> range:
+        """The numbers of the lines."""
+        if self.count is None:
+            self.count = count_lines(self.block)
+        return range(self._first, self._first + self.count)
 
 
 def json_lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[Batch]:
@@ -60,9 +88,9 @@ def json_lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[B
         if not seen_crlf and b"\r" in block and b"\r\n" in block:
             seen_crlf = True
             problems.append((Problem("crlf"), line + block.count(b"\n", 0, block.index(b"\r\n"))))
-        count = count_lines(block)
-        yield Batch(None, range(line, line + count), problems, block)
-        line += count
+        batch = LineBatch(line, block, problems)
+        yield batch
+        line += len(batch.lines)
 
 
 def too_long(what: str, size: int) -> Problem:
