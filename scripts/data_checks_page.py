@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from azft.data.near_duplicates import MIN_BYTES, THRESHOLD  # noqa: E402
+from azft.data.near_duplicates import MIN_BYTES, PROMPT_THRESHOLD, THRESHOLD  # noqa: E402
 from azft.data.rules import GROUPS, PREFIX  # noqa: E402
 
 PAGE = ROOT / "docs" / "data-checks.md"
@@ -30,9 +30,10 @@ Good to know:
 - **Formats.** `.jsonl` (or `.ndjson`): a row a line. `.json`: one array of rows. `.csv`: a header; lists stand as JSON
   text in their cells. `.parquet`: native lists or JSON text.
 - **Limits.** A line, row or cell longer than 16 MiB is reported and passed over without being held. Memory does not
-  grow with a file but for 16 bytes a row, and 40 more where near-duplicates are looked for.
+  grow with a file but for 16 bytes a row, and 40 to 64 more where near-duplicates are
+  looked for.
 - **Near-duplicates** are rows that share at least {THRESHOLD:.0%} (Jaccard) of their text's 8-byte shingles, case,
-  spacing and system turns left aside; texts below {MIN_BYTES} bytes are not compared. Candidates come from MinHash
+  spacing and system turns left aside, or, in another file, {PROMPT_THRESHOLD:.0%} of their prompt's; texts below {MIN_BYTES} bytes are not compared. Candidates come from MinHash
   (24 hashes in 6 bands of 4) and are compared exactly, so what is reported is true; of pairs at the threshold one in a
   hundred is missed, of pairs at 95 % one in 25,000. `--no-near-duplicates` leaves it out.
 - **Length.** Tokens are counted with the model's tokenizer and chat template, as they will be trained on. A row of so few
@@ -84,7 +85,8 @@ at after this one.
 | one prompt, two answers (case and spacing aside) | `conflicting-answers` | CONFLICTING_OUTPUT |
 {EARLIER}| training row in held-out data; the same but for case; similar | `leak`; `near-leak` | CROSS_SPLIT_EXACT, _NORMALIZED, _NEAR_EXAMPLE |
 | training prompt in held-out data with another answer (case and spacing aside) | `prompt-leak` | CROSS_SPLIT_EXACT, _NORMALIZED_CONTEXT, CROSS_SPLIT_CONFLICTING_TARGET |
-{NEAR_PROMPT}| rows too long for the model; too few rows; one file given twice | `long-row` or `row-too-long`; `few-rows`; `same-file` | no finding |
+| similar (not equal) prompt in held-out data with an unlike answer | `near-prompt-leak` | CROSS_SPLIT_NEAR_CONTEXT |
+| rows too long for the model; too few rows; one file given twice | `long-row` or `row-too-long`; `few-rows`; `same-file` | no finding |
 | a line of 100 MB | `line-too-long`, within 120 MiB of memory | held in memory whole |
 
 What FineLint's generic mode finds in other columns (EMPTY_RECORD, MISSING_REQUIRED_FIELD, BLANK_TEXT_FIELD,
@@ -95,9 +97,6 @@ FineLint also reads ShareGPT and Alpaca files, which azft asks to have converted
 (whole processes, one core each, the same machine and minute, 24 November 2026).
 """
 EARLIER = "| one prompt, two answers, in an earlier turn of the conversation | no finding: conversations often open alike | CONFLICTING_OUTPUT |\n"
-NEAR_PROMPT = (
-    "| similar (not equal) prompt in held-out data with an unlike answer | no finding | CROSS_SPLIT_NEAR_CONTEXT |\n"
-)
 
 
 def page() -> str:
@@ -114,7 +113,7 @@ def page() -> str:
             cells = (f"`{PREFIX}{rule.code}`", str(rule.severity), rule.message, rule.fix, rule.why)
             lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
         lines.append("")
-    return "\n".join(lines) + "\n" + COMPARISON.replace("{EARLIER}", EARLIER).replace("{NEAR_PROMPT}", NEAR_PROMPT)
+    return "\n".join(lines) + "\n" + COMPARISON.replace("{EARLIER}", EARLIER)
 
 
 def _cell(text: str) -> str:

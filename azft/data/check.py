@@ -199,12 +199,16 @@ def _scan(
     if processes is None:
         large = sum(file.bytes for file in files if file.path.suffix.lower() in SPLITTABLE) >= PARALLEL_FROM
         processes = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
+    near_prompts = near and len(files) > 1
     if processes <= 1 or lengths is not None:
         for file in files:
-            file.join([scan_file(file.path, task, columns, near=near, lengths=lengths)])
+            scan = scan_file(file.path, task, columns, near=near, near_prompts=near_prompts, lengths=lengths)
+            file.join([scan])
         return
     pieces = [
-        (file, Piece(str(file.path), task, columns, start, end, near)) for file in files for start, end in _ranges(file)
+        (file, Piece(str(file.path), task, columns, start, end, near, near_prompts))
+        for file in files
+        for start, end in _ranges(file)
     ]
     scans = scan_in_processes([piece for _, piece in pieces], processes)
     for file in files:

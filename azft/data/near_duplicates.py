@@ -1,9 +1,9 @@
 """Near-duplicates: rows that share most of their text, found by MinHash and locality-sensitive hashing.
 
 Broder 1997 (resemblance by min-wise hashing); Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3.
-Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row, and 16 for prompt
-and answer alone. Candidates are read a second time and compared exactly, so that what is reported is true; what is
-missed is said below.
+Vectorised with numpy over a whole block of rows; no signature is kept but its bands: 24 bytes a row (as
+many again for the prompts, where files are compared with each other), and 16 for hashes of prompt and answer.
+Candidates are read a second time and compared exactly, so that what is reported is true; what is missed is said below.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ BANDS, BAND_ROWS = 6, 4
 with 0.96; one of 0.5 becomes a candidate, to be compared and thrown away, with 0.32, one of 0.3 with 0.05."""
 THRESHOLD = 0.85
 """Jaccard similarity of two rows' shingles from which they are reported."""
+PROMPT_THRESHOLD = 0.95
+"""The same for prompts alone: higher, because prompts of one template are alike by design."""
 MIN_BYTES = 40
 """Shorter texts are not compared: `Yes.` and `Yes!` are no discovery."""
 
@@ -37,41 +39,45 @@ _PIECE = 1 << 17  # shingles hashed at once: three uint32 arrays of it stay in a
 class Signatures:
     """What is kept of one file's rows: `bands` of the text, and hashes of the squeezed `prompts` and `answers`.
 
-    Bands are 0 for a row without a text long enough to compare, the prompt's hash for one without a prompt.
+    `prompt_bands` are the bands of the prompts alone, kept only where there are other files to compare with. Bands are
+    0 for a text too short to compare, the prompt's hash for a row without a prompt.
     """
 
-    def __init__(self, bands: bytes = b"", prompts: bytes = b"", answers: bytes = b"") -> None:
-        self.bands, self.prompts, self.answers = array("I"), array("Q"), array("Q")
-        self.bands.frombytes(bands)
-        self.prompts.frombytes(prompts)
-        self.answers.frombytes(answers)
+    def __init__(self, with_prompt_bands: bool = False) -> None:
+        self.with_prompt_bands = with_prompt_bands
+        self.bands, self.prompt_bands = array("I"), array("I")
+        self.prompts, self.answers = array("Q"), array("Q")
+
+    @property
+    def arrays(self) -> tuple[array[int], ...]:
+        """All that is kept, in a fixed order."""
+        return self.bands, self.prompt_bands, self.prompts, self.answers
 
     def add(self, texts: list[RowText | None]) -> None:
         """Append some rows."""
-        squeezed_texts: list[bytes] = []
+        befores: list[bytes] = []
+        wholes: list[bytes] = []
         for text in texts:
-            if text is None:
-                squeezed_texts.append(b"")
-                self.prompts.append(0)
-                self.answers.append(0)
-                continue
-            before, answer = squeezed(text.before), squeezed(text.answer)
-            squeezed_texts.append(before + answer)
-            self.answers.append(hash_bytes(answer))
-            self.prompts.append(hash_bytes(squeezed(text.system), before) if before else 0)
-        self.bands.frombytes(_bands(squeezed_texts).tobytes())
+            before, answer = (squeezed(text.before), squeezed(text.answer)) if text else (b"", b"")
+            befores.append(before)
+            wholes.append(before + answer)
+            self.prompts.append(hash_bytes(squeezed(text.system), before) if text and before else 0)
+            self.answers.append(hash_bytes(answer) if text else 0)
+        self.bands.frombytes(_bands(wholes).tobytes())
+        if self.with_prompt_bands:
+            self.prompt_bands.frombytes(_bands(befores).tobytes())
 
     def extend(self, other: Signatures) -> None:
         """Append another piece's rows."""
-        self.bands.extend(other.bands)
-        self.prompts.extend(other.prompts)
-        self.answers.extend(other.answers)
+        for mine, theirs in zip(self.arrays, other.arrays, strict=True):
+            mine.extend(theirs)
 
-    def array(self) -> NDArray[np.uint32]:
-        """All bands, shape (rows, BANDS)."""
-        import numpy as np
 
-        return np.frombuffer(self.bands, dtype=np.uint32).reshape(-1, BANDS)
+def as_bands(numbers: array[int]) -> NDArray[np.uint32]:
+    """Kept bands, shape (rows, BANDS)."""
+    import numpy as np
+
+    return np.frombuffer(numbers, dtype=np.uint32).reshape(-1, BANDS)
 
 
 def squeezed(text: str) -> bytes:

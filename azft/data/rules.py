@@ -208,6 +208,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "Keep one of them, unless the difference matters.", "Near copies count like copies."),
         Rule("near-leak", WARNING, "{similarity} as line {line} of the {other} data.",
              "Remove it from one of the two.", "The evaluation would measure memory instead of skill."),
+        Rule("near-prompt-leak", WARNING, "{similarity} as on line {line} of the {other} data, with another answer.",
+             "Remove it from one of the two.", "The evaluation is hardly held out."),
         Rule("near-capped", INFO, "The comparison of near-duplicates stopped after {pairs} candidate pairs.",
              "Remove the near-duplicates found so far, then check again.", "Each comparison reads two rows again."),
     ),

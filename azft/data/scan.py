@@ -1,7 +1,7 @@
 """One streaming pass over a file, or over a byte range of it: problems counted, rows hashed, lengths looked at.
 
 Memory: a block, the first few problems of each code, and 16 bytes a row for the hashes (8 more where rows are not
-lines, 40 more for near-duplicates).
+lines, 40 to 64 more for near-duplicates).
 """
 
 from __future__ import annotations
@@ -65,17 +65,20 @@ def scan_file(
     start: int = 0,
     end: int | None = None,
     near: bool = False,
+    near_prompts: bool = False,
     lengths: Lengths | None = None,
 ) -> Scan:
     """Scan a file whose head has been looked at (`formats.look_at`); its bytes [start, end) if it is splittable."""
-    return _Scanner(RowChecker(task, columns), near, lengths).run(path, start, end)
+    return _Scanner(RowChecker(task, columns), Signatures(near_prompts) if near else None, lengths).run(
+        path, start, end
+    )
 
 
 class _Scanner:
-    def __init__(self, checker: RowChecker, near: bool, lengths: Lengths | None) -> None:
+    def __init__(self, checker: RowChecker, signatures: Signatures | None, lengths: Lengths | None) -> None:
         self.checker = checker
         self.lengths = lengths
-        self.scan = Scan(signatures=Signatures() if near else None)
+        self.scan = Scan(signatures=signatures)
         make_lane = checker.main_kind.lane
         self.lane = make_lane(checker.names[checker.main], ()) if make_lane else None
 

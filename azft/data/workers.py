@@ -37,6 +37,7 @@ class Piece:
     start: int
     end: int | None
     near: bool
+    near_prompts: bool
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,9 @@ def scan_in_processes(pieces: Sequence[Piece], processes: int) -> list[Scan]:
 
 def send(stream: IO[bytes], scan: Scan) -> None:
     """Write a scan: its header as a line, then its arrays."""
-    parts = [scan.whole.tobytes(), scan.before.tobytes(), b"", b"", b"", b""]
-    if scan.lines is not None:
-        parts[2] = scan.lines.tobytes()
+    parts = [scan.whole.tobytes(), scan.before.tobytes(), scan.lines.tobytes() if scan.lines is not None else b""]
     if scan.signatures is not None:
-        kept = scan.signatures
-        parts[3:] = [kept.bands.tobytes(), kept.prompts.tobytes(), kept.answers.tobytes()]
+        parts += [numbers.tobytes() for numbers in scan.signatures.arrays]
     tally, sizes = scan.tally, [len(part) for part in parts]
     header = _Header(scan.line_count, scan.rows, tally.counts, tally.samples, sizes, scan.lines is not None)
     stream.write(msgspec.json.encode(header) + b"\n")
@@ -115,7 +113,9 @@ def receive(stream: IO[bytes]) -> Scan:
     arrays = [array("Q"), array("Q"), array("q")]
     for numbers, size in zip(arrays, header.sizes, strict=False):
         numbers.frombytes(_exactly(stream, size))
-    bands, prompts, answers = (_exactly(stream, size) for size in header.sizes[3:])
+    signatures = Signatures() if len(header.sizes) > len(arrays) else None
+    for numbers, size in zip(signatures.arrays if signatures else (), header.sizes[len(arrays) :], strict=True):
+        numbers.frombytes(_exactly(stream, size))
     return Scan(
         line_count=header.line_count,
         rows=header.rows,
@@ -123,13 +123,21 @@ def receive(stream: IO[bytes]) -> Scan:
         whole=arrays[0],
         before=arrays[1],
         lines=arrays[2] if header.has_lines else None,
-        signatures=Signatures(bands, prompts, answers) if bands else None,
+        signatures=signatures,
     )
 
 
 def scan_piece(piece: Piece) -> Scan:
     """Scan in this process."""
-    return scan_file(Path(piece.path), piece.task, piece.columns, start=piece.start, end=piece.end, near=piece.near)
+    return scan_file(
+        Path(piece.path),
+        piece.task,
+        piece.columns,
+        start=piece.start,
+        end=piece.end,
+        near=piece.near,
+        near_prompts=piece.near_prompts,
+    )
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -164,6 +164,6 @@ def test_a_worker_that_dies_is_an_error_with_a_message(tmp_path: Path, monkeypat
     from azft.errors import AzftError
 
     monkeypatch.setattr(workers.sys, "executable", "/bin/false")
-    piece = workers.Piece(str(tmp_path / "x.jsonl"), "chat-completion", {}, 0, None, False)
+    piece = workers.Piece(str(tmp_path / "x.jsonl"), "chat-completion", {}, 0, None, near=False, near_prompts=False)
     with pytest.raises(AzftError, match="ended unexpectedly"):
         workers.scan_in_processes([piece, piece], 2)

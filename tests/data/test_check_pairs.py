@@ -62,7 +62,16 @@ def found(report: DataReport, *codes: str) -> list[tuple[str, str, int | None, s
     ]
 
 
-PAIRS = ("duplicate-row", "conflicting-answers", "leak", "prompt-leak", "near-duplicate", "near-leak", "same-file")
+PAIRS = (
+    "duplicate-row",
+    "conflicting-answers",
+    "leak",
+    "prompt-leak",
+    "near-duplicate",
+    "near-leak",
+    "near-prompt-leak",
+    "same-file",
+)
 
 
 def test_copies_are_found_however_they_are_written(tmp_path: Path) -> None:
@@ -241,6 +250,15 @@ def test_prompts_that_differ_in_case_and_spacing_only_are_one_prompt(tmp_path: P
         ("validation", "prompt-leak", 1),
     ]
     assert all("but for case and spacing" in message for *_, message in problems)
+
+
+def test_a_similar_prompt_with_an_unlike_answer_in_held_out_data_is_found(tmp_path: Path) -> None:
+    rows = [chat(sentence(i, 40), sentence(1000 + i, 40)) for i in range(40)]
+    train = write(tmp_path / "train.jsonl", rows)
+    validation = write(tmp_path / "validation.jsonl", [chat(sentence(7, 40) + " please", sentence(5000, 40))])
+    problems = found(check(train, validation), *PAIRS)
+    assert [(name, code, line) for name, code, line, _ in problems] == [("validation", "near-prompt-leak", 1)]
+    assert "of the prompt is the same as on line 8 of the training data" in problems[0][3]
 
 
 def test_another_system_turn_makes_another_prompt(tmp_path: Path) -> None:
