@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from azft.errors import MissingDependencyError
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "data": ("preview, token lengths, Parquet", ("jinja2", "numpy", "pyarrow", "tokenizers")),
+    "data": ("preview, token lengths, Parquet", ("huggingface-hub", "jinja2", "pyarrow", "tokenizers")),
     "train": ("training and chat", ("gguf", "peft", "safetensors", "torch", "transformers")),
     "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
     "mlflow": ("the mirror of metrics; optional", ("azureml-mlflow", "mlflow")),
