@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Tiny models are many times slower when two OpenMP threads wait for each other (docs/training.md).
+# Tiny models are many times slower when two OpenMP threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -39,6 +39,7 @@ bench: ## azft beside its peers, one table (its own environment, because the pee
 
 docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/data_checks_page.py
 
 clean: ## remove what these targets made
 	rm -rf .venv .venv-bench quickstart dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache

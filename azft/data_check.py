@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from azft.catalog import resolve_model
+from azft.catalog import materialize, resolve_model
 from azft.catalog.resolve import ResolvedModel
 from azft.data.check import DataReport, check_data
-from azft.data.scan import LengthCounter
 from azft.errors import AzftError, FindingsError, MissingDependencyError
 from azft.extras import needs
 from azft.findings import Finding, Severity, by_severity
 from azft.recipe_file import RecipeFile
+
+if TYPE_CHECKING:
+    from azft.data.masking import ChatRenderer
 
 
 def check_recipe(recipe_file: RecipeFile, *, near_duplicates: bool = True, processes: int | None = None) -> DataReport:
@@ -42,33 +44,38 @@ def check_for_plan(recipe_file: RecipeFile) -> Sequence[Finding]:
 def _check(
     recipe_file: RecipeFile, model: ResolvedModel | None, *, near_duplicates: bool, processes: int | None
 ) -> DataReport:
-    lengths, found = _tokenizer(recipe_file, model)
+    renderer, found = _renderer(recipe_file, model)
+    real = model is not None and model.path is not None
     report = check_data(
         recipe_file,
         near_duplicates=near_duplicates,
         processes=processes,
-        lengths=lengths,
+        # A stand-in has the family's template, and a tokenizer of its own whose counts say nothing about the model's.
+        lengths=renderer.count_tokens if renderer is not None and real else None,
+        render=renderer.text if renderer is not None else None,
         context_length=model.context_length if model else None,
     )
     return replace(report, findings=tuple(by_severity([*report.findings, *found])))
 
 
-def _tokenizer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[LengthCounter | None, list[Finding]]:
-    """What counts tokens, and what is wrong with the tokenizer or template. A stand-in's says nothing about lengths."""
-    if model is None or model.path is None:
-        return None, []
+def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[ChatRenderer | None, Sequence[Finding]]:
+    """What renders rows and counts tokens, and what is wrong with the tokenizer or template."""
+    if model is None:
+        return None, ()
     try:
-        with needs("data", "Counting tokens"):
+        with needs("data", "Rendering rows"):
             from azft.data.masking import ChatRenderer
             from azft.data.template_probe import RefusalError
             from azft.data.tokenizer import load_tokenizer
     except MissingDependencyError:  # lengths stay unchecked, and the report says so
-        return None, []
+        return None, ()
     place = (str(recipe_file.path), recipe_file.line_of("model"))
     try:
-        renderer = ChatRenderer(load_tokenizer(Path(model.path)))
+        renderer = ChatRenderer(load_tokenizer(materialize(model)))
     except RefusalError as refusal:
         return None, [refusal.finding(*place)]
     except AzftError as error:
+        if model.path is None:  # no rows to train a stand-in's tokenizer on, which the data check says better
+            return None, ()
         return None, [Finding("model-tokenizer", Severity.ERROR, error.message, error.fix, *place)]
-    return renderer.count_tokens, list(renderer.probe.findings)
+    return renderer, renderer.probe.findings

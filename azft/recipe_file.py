@@ -167,6 +167,9 @@ class _Reader:
             self.problem(problem.code, problem.message, problem.fix, origin=origin)
         if document.problems:
             return
+        if len(parts) > 1 and parts[0] == "technique" and data.get("technique") is None:
+            # A key of the technique is one of the default's, unless an override names another.
+            data["technique"] = {"name": Recipe.model_fields["technique"].get_default(call_default_factory=True).name}
         target = data
         for depth, part in enumerate(parts[:-1], start=1):
             child = target.get(part)

@@ -116,6 +116,12 @@ class TestOverrides:
         assert read.recipe.training.packing is False
         assert read.recipe.description == "a=b"
 
+    def test_a_key_of_the_technique_is_the_defaults_where_the_recipe_names_none(self, tmp_path: Path) -> None:
+        technique = load(tmp_path, SMALLEST, "technique.rank=4").recipe.to_dict()["technique"]
+        assert (technique["name"], technique["rank"]) == ("lora", 4)
+        named = load(tmp_path, SMALLEST, AZFT_RECIPE__TECHNIQUE__NAME="full").recipe.to_dict()["technique"]
+        assert named == {"name": "full"}
+
     def test_an_empty_value_unsets_an_optional_key(self, tmp_path: Path) -> None:
         assert load(tmp_path, SMALLEST + "  validation: v.jsonl\n", "data.validation=").recipe.data.validation is None
 

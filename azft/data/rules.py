@@ -189,7 +189,7 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "data.long_rows is `error`, so long rows stop the run."),
         Rule("not-renderable", ERROR, "The model's chat template refuses the row: {reason}.", "{fix}",
              "Templates hold rules of their own about roles and their order."),
-        Rule("lengths-unchecked", INFO, "Row lengths were not checked: there is no tokenizer at hand.",
+        Rule("lengths-unchecked", INFO, "Row lengths were not checked: the model's tokenizer is not on this machine.",
              "Make the model available, or wait for the prepare step, which counts them.",
              "Lengths are counted with the model's own tokenizer."),
     ),

@@ -24,6 +24,9 @@ from azft.errors import AzftError
 LengthCounter = Callable[[list[dict[str, Any]]], list[int]]
 """Token counts of normalised rows (task column to value), as the model will see them."""
 
+RowRenderer = Callable[[dict[str, Any]], object]
+"""Renders one normalised row with the model's chat template; raises `AzftError` for a row that it refuses."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -67,17 +70,24 @@ def scan_file(
     near: bool = False,
     near_prompts: bool = False,
     lengths: Lengths | None = None,
+    render: RowRenderer | None = None,
 ) -> Scan:
     """Scan a file whose head has been looked at (`formats.look_at`); its bytes [start, end) if it is splittable."""
-    return _Scanner(RowChecker(task, columns), Signatures(near_prompts) if near else None, lengths).run(
-        path, start, end
-    )
+    signatures = Signatures(near_prompts) if near else None
+    return _Scanner(RowChecker(task, columns), signatures, lengths, render).run(path, start, end)
 
 
 class _Scanner:
-    def __init__(self, checker: RowChecker, signatures: Signatures | None, lengths: Lengths | None) -> None:
+    def __init__(
+        self,
+        checker: RowChecker,
+        signatures: Signatures | None,
+        lengths: Lengths | None,
+        render: RowRenderer | None,
+    ) -> None:
         self.checker = checker
         self.lengths = lengths
+        self.render = render
         self.scan = Scan(signatures=signatures)
         make_lane = checker.main_kind.lane
         self.lane = make_lane(checker.names[checker.main], ()) if make_lane else None
@@ -117,8 +127,8 @@ class _Scanner:
             scan.lines.extend(batch.lines)
         if scan.signatures is not None and result.texts is not None:
             scan.signatures.add(result.texts)
-        if self.lengths is not None:
-            self._count_lengths(batch, result, self.lengths)
+        if self.lengths is not None or self.render is not None:
+            self._see_as_the_model(batch, result)
 
     def _slow(self, raw: Any, line: int) -> tuple[int, int, RowText | None, bool]:
         """Whole hash, hash before the answer, text, and whether this is a row at all (an empty line isn't)."""
@@ -143,33 +153,46 @@ class _Scanner:
         if plain and not columns <= self.lane.ignored:
             self.lane = make_lane(self.checker.names[self.checker.main], self.lane.ignored | columns)
 
-    def _count_lengths(self, batch: Batch, result: LaneResult, lengths: Lengths) -> None:
-        places: list[int] = []
+    def _see_as_the_model(self, batch: Batch, result: LaneResult) -> None:
+        """Count the tokens of rows that may be long; render the others, only to see that the template takes them."""
+        lengths, places = self.lengths, array("q")
         rows: list[dict[str, Any]] = []
         for index, raw in enumerate(batch.rows):
-            if not result.whole[index] or (isinstance(raw, bytes) and len(raw) + lengths.margin <= lengths.limit):
+            short = lengths is None or (isinstance(raw, bytes) and len(raw) + lengths.margin <= lengths.limit)
+            if not result.whole[index] or (short and self.render is None):
                 continue
             _, row = self.checker.check_json(raw) if isinstance(raw, bytes) else self.checker.check(raw)
-            if row is not None:
+            if row is None:
+                continue
+            if not short:
                 places.append(batch.lines[index])
                 rows.append(row)
-        if not rows:
-            return
+            elif self.render is not None:
+                try:
+                    self.render(row)
+                except AzftError as refusal:
+                    self._refused(refusal, batch.lines[index])
+        if lengths is not None and rows:
+            self._count_lengths(lengths, rows, places)
+
+    def _count_lengths(self, lengths: Lengths, rows: list[dict[str, Any]], places: array[int]) -> None:
         try:
             counts: list[int | AzftError] = list(lengths.count(rows))
         except AzftError:  # one row that the template refuses must not hide the others
             counts = [_count_one(lengths, row) for row in rows]
         for line, tokens in zip(places, counts, strict=True):
             if isinstance(tokens, AzftError):
-                self.scan.tally.add(
-                    Problem("not-renderable", {"reason": tokens.message.rstrip("."), "fix": tokens.fix}), line
-                )
+                self._refused(tokens, line)
             elif tokens > lengths.limit:
                 values = {"tokens": f"{tokens:,}", "limit": f"{lengths.limit:,}", "source": lengths.source}
                 if lengths.fate:
                     self.scan.tally.add(Problem("long-row", {**values, "fate": lengths.fate}), line)
                 else:
                     self.scan.tally.add(Problem("row-too-long", values), line)
+
+    def _refused(self, refusal: AzftError, line: int) -> None:
+        values = {"reason": refusal.message.rstrip("."), "fix": refusal.fix}
+        self.scan.tally.add(Problem("not-renderable", values), line)
 
 
 def _count_one(lengths: Lengths, row: dict[str, Any]) -> int | AzftError:

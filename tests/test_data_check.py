@@ -1,0 +1,51 @@
+"""Data and model are checked together: what the model's template refuses is a finding before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+import azft
+
+GOOD = {"messages": [{"role": "user", "content": "Are you open?"}, {"role": "assistant", "content": "Yes, we are."}]}
+MARKER = {
+    "messages": [{"role": "user", "content": "Say <|end|> now"}, {"role": "assistant", "content": "I'd rather not."}]
+}
+
+
+def recipe(folder: Path, rows: list[object], *, model: str = "Phi-4-mini-instruct") -> Path:
+    (folder / "train.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    file = folder / "recipe.yaml"
+    file.write_text(f"name: x\ntask: chat-completion\nmodel: {model}\ndata: {{train: train.jsonl}}\n")
+    return file
+
+
+def test_a_short_row_that_the_template_would_misread_is_found_without_the_models_weights(tmp_path: Path) -> None:
+    rows = [{"messages": [{**GOOD["messages"][0], "content": f"Question {i}?"}, GOOD["messages"][1]]} for i in range(20)]
+    report = azft.check(recipe(tmp_path, [*rows, MARKER]))
+    refused = [finding for finding in report.findings if finding.code == "data-not-renderable"]
+    assert [(finding.line, "<|end|>" in finding.message) for finding in refused] == [(21, True)]
+    assert not report.ok
+
+
+def test_a_family_without_system_turns_refuses_a_row_that_has_one(tmp_path: Path) -> None:
+    system = {"messages": [{"role": "system", "content": "Be brief."}, *GOOD["messages"]]}
+    file = recipe(tmp_path, [GOOD] * 3 + [system], model="gemma-2-2b-it")
+    assert [f.line for f in azft.check(file).findings if f.code == "data-not-renderable"] == [4]
+
+
+def test_the_plan_sees_it_too_and_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = azft.plan(recipe(tmp_path, [GOOD, MARKER]))
+    assert plan.has_errors
+    with pytest.raises(azft.AzftError):
+        azft.submit(plan)
+    assert not (tmp_path / ".azft" / "runs").exists()
+
+
+def test_broken_rows_are_reported_where_no_stand_in_can_be_made_of_them(tmp_path: Path) -> None:
+    file = recipe(tmp_path, [])
+    (tmp_path / "train.jsonl").write_bytes(b"not json\n")
+    assert "data-not-json" in {finding.code for finding in azft.check(file).findings}
