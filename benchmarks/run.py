@@ -77,12 +77,15 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [row for group in arguments.groups for row in measure(group, arguments.quick)]
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    results = HERE / "results"
+    kept = results / f"{today}.json"
+    if kept.exists() and not arguments.quick:  # groups that were measured earlier today stay
+        rows += [row for row in json.loads(kept.read_text())["rows"] if row["group"] not in arguments.groups]
     table = markdown(rows, f"Measured {today} by `make bench`; {machine()}.")
     print(table)
     if not arguments.no_save and not arguments.quick:
-        results = HERE / "results"
         results.mkdir(exist_ok=True)
-        (results / f"{today}.json").write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+        kept.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
         (results / f"{today}.md").write_text(table)
 
 

@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="24 documents, once")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--documents", type=int, default=160)
     parser.add_argument("--python", default=sys.executable, help="an interpreter with azft[train] and trl")
     parser.add_argument("--lanes", nargs="+", default=list(LANES), choices=list(LANES))
