@@ -1,7 +1,7 @@
 """`make bench`: every benchmark, one table, and the figures kept under benchmarks/results/.
 
-Each benchmark is a script of its own that measures azft and its peers interleaved in one run and prints rows as JSON with
-`--json`: a list of {"group", "row", "value", "unit", "ratio", "goal", "note"}. A row whose result can't be compared (other
+Each benchmark is a script of its own that measures azft and its peers interleaved in one run and prints rows as JSON
+with `--json`: a list of {"row", "value", "unit", "ratio", "goal", "note"}. A row whose result can't be compared (other
 losses, a crash) carries `"void": "why"` and is shown all the same.
 """
 

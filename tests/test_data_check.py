@@ -23,7 +23,9 @@ def recipe(folder: Path, rows: list[object], *, model: str = "Phi-4-mini-instruc
 
 
 def test_a_short_row_that_the_template_would_misread_is_found_without_the_models_weights(tmp_path: Path) -> None:
-    rows = [{"messages": [{**GOOD["messages"][0], "content": f"Question {i}?"}, GOOD["messages"][1]]} for i in range(20)]
+    rows = [
+        {"messages": [{**GOOD["messages"][0], "content": f"Question {i}?"}, GOOD["messages"][1]]} for i in range(20)
+    ]
     report = azft.check(recipe(tmp_path, [*rows, MARKER]))
     refused = [finding for finding in report.findings if finding.code == "data-not-renderable"]
     assert [(finding.line, "<|end|>" in finding.message) for finding in refused] == [(21, True)]

@@ -7,8 +7,10 @@ nothing as long as another one hits: `q_proj, k_proj, v_proj, o_proj` on a model
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +88,16 @@ def prepare(model: Any, technique: Lora) -> Any:
         target_modules=resolve_targets(model, technique.target_modules),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    with _without_notice():
+        return get_peft_model(model, config)
 
 
 def attach(model: Any, folder: Path) -> Any:
     """Put a saved adapter onto a freshly loaded base model; peft's wrapper."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder, local_files_only=True).eval()
+    with _without_notice():
+        return PeftModel.from_pretrained(model, folder, local_files_only=True).eval()
 
 
 def save(model: Any, folder: Path, dtype: torch.dtype) -> None:
@@ -127,6 +131,14 @@ def verify(model: Any, folder: Path) -> None:
             )
     finally:
         model.delete_adapter("saved")
+
+
+@contextmanager
+def _without_notice() -> Iterator[None]:
+    """Peft asks for an attribute that transformers is about to rename; its notice in a step's log helps nobody."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _adapter(model: Any, name: str) -> dict[str, torch.Tensor]:

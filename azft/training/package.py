@@ -19,8 +19,13 @@ from azft.training.card import model_card
 from azft.training.models import copy_tokenizer, load_model, save_model, stored_dtype, verify_saved
 from azft.training.output import output_folder
 
-_MERGE_TOLERANCE = 1e-4
-"""Largest difference of logits in fp32, relative to their spread. Measured: 1e-6; a lost adapter shows as 1e-2."""
+_ROUNDING = 1e-4
+"""Difference of logits in fp32, relative to their spread, that rounding may make.
+
+Measured: 1e-6; a lost adapter shows as 1e-2."""
+_SHARE_OF_EFFECT = 1e-2
+"""Difference relative to what the adapter changes: rounding grows with the update (1.8e-4 of the spread after a high
+learning rate), and a lost module still shows."""
 
 
 def package(parameters: PackageParameters, *, model: Path, trained: Path, evaluation: Path, output: Path) -> None:
@@ -69,12 +74,15 @@ def merge(base: Any, adapter: Path) -> Any:
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, base.get_input_embeddings().weight.shape[0], (2, 24)))
     tuned = lora.attach(base, adapter)
     expected = tuned(input_ids=ids, use_cache=False).logits
+    with tuned.disable_adapter():
+        effect = float((tuned(input_ids=ids, use_cache=False).logits - expected).abs().max())
     merged = tuned.merge_and_unload(safe_merge=True)
     actual = merged(input_ids=ids, use_cache=False).logits
-    difference = float((actual - expected).abs().max() / expected.std())
-    if not difference <= _MERGE_TOLERANCE:
+    difference = float((actual - expected).abs().max())
+    if not difference <= max(_ROUNDING * float(expected.std()), _SHARE_OF_EFFECT * effect):
         raise AzftError(
-            f"The merged model's logits differ from base + adapter by {difference:.1e} of their spread.",
+            f"The merged model's logits differ from base + adapter by {difference:.1e}; the adapter changes them by "
+            f"{effect:.1e}.",
             fix="Set output.merge: false and serve the adapter; an adapter on a tied output head can't be merged.",
         )
     return merged
