@@ -60,7 +60,8 @@ class Mirror:
             from mlflow.entities import Metric
 
             client = MlflowClient()
-            run_id = os.environ.get("MLFLOW_RUN_ID") or _start_run()
+            given = os.environ.get("MLFLOW_RUN_ID")
+            run_id = given or _start_run()
         except Exception as error:
             _warn(error)
             failures = _GIVE_UP_AFTER
@@ -75,6 +76,9 @@ class Mirror:
                 failures += 1
                 if failures == _GIVE_UP_AFTER:
                     _warn(error)
+        if failures < _GIVE_UP_AFTER and not given:  # else whoever started the run ends it, as Azure ML does
+            with suppress(Exception):
+                client.set_terminated(run_id)
 
 
 def _start_run() -> str:

@@ -57,7 +57,10 @@ def fake_mlflow(monkeypatch: pytest.MonkeyPatch, log_batch: Any) -> None:
     entities: Any = types.ModuleType("mlflow.entities")
     entities.Metric = lambda key, value, timestamp, step: (key, value, step)
     mlflow.entities = entities
-    mlflow.MlflowClient = lambda: types.SimpleNamespace(log_batch=log_batch)
+    mlflow.ended = []
+    mlflow.MlflowClient = lambda: types.SimpleNamespace(log_batch=log_batch, set_terminated=mlflow.ended.append)
+    mlflow.active_run = lambda: None
+    mlflow.start_run = lambda: types.SimpleNamespace(info=types.SimpleNamespace(run_id="run-of-its-own"))
     mlflow.__spec__ = types.SimpleNamespace(name="mlflow")
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
@@ -72,6 +75,21 @@ def test_the_mirror_gets_the_numbers_of_each_step(tmp_path: Path, monkeypatch: p
     metrics.log({"step": 3, "loss": 0.5, "note": "text"})
     metrics.close()
     assert seen == [("run-1", [("loss", 0.5, 3)])]
+
+
+@pytest.mark.parametrize(("given", "ended"), [("run-1", []), (None, ["run-of-its-own"])])
+def test_only_a_run_that_the_mirror_started_is_ended_by_it(
+    given: str | None, ended: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    fake_mlflow(monkeypatch, lambda run_id, _: seen.append(run_id))
+    if given is None:
+        monkeypatch.delenv("MLFLOW_RUN_ID")
+    metrics = Metrics(tmp_path)
+    metrics.log({"step": 1, "loss": 0.5})
+    metrics.close()
+    assert seen == [given or "run-of-its-own"]
+    assert sys.modules["mlflow"].ended == ended  # type: ignore[attr-defined]
 
 
 def test_a_server_that_fails_or_hangs_does_not_disturb_the_training(
