@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from azft.catalog import materialize, resolve_model
 from azft.catalog.resolve import ResolvedModel
 from azft.data.check import DataReport, check_data
+from azft.data.template_trial import TemplateTrial
 from azft.errors import AzftError, FindingsError, MissingDependencyError
 from azft.extras import needs
 from azft.findings import Finding, Severity, by_severity
@@ -52,7 +53,7 @@ def _check(
         processes=processes,
         # A stand-in has the family's template, and a tokenizer of its own whose counts say nothing about the model's.
         lengths=renderer.count_tokens if renderer is not None and real else None,
-        render=renderer.text if renderer is not None else None,
+        trial=TemplateTrial(renderer.text, renderer.probe.control_texts) if renderer is not None else None,
         context_length=model.context_length if model else None,
     )
     return replace(report, findings=tuple(by_severity([*report.findings, *found])))

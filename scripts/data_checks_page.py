@@ -36,8 +36,9 @@ Good to know:
   spacing and system turns left aside, or, in another file, {PROMPT_THRESHOLD:.0%} of their prompt's; texts below {MIN_BYTES} bytes are not compared. Candidates come from MinHash
   (24 hashes in 6 bands of 4) and are compared exactly, so what is reported is true; of pairs at the threshold one in a
   hundred is missed, of pairs at 95 % one in 25,000. `--no-near-duplicates` leaves it out.
-- **The model's view.** Every row is rendered with the model's chat template (its family's, where a stand-in takes the model's
-  place), and what the template refuses is found: about 0.1 ms a row, in one process. Where the model is on this machine its
+- **The model's view.** The model's chat template (its family's, where a stand-in takes the model's place) is tried on the rows:
+  on one of each shape (roles, keys, white space at the ends of texts) and on every row that could be a case of its own, so
+  that what the template refuses is found, in one process. Where the model is on this machine its
   tokenizer counts the tokens of rows that may be too long. Needs `azft[data]`; without it a note says so.
 """
 

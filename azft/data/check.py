@@ -17,8 +17,9 @@ from azft.data import duplicates
 from azft.data.formats import SPLITTABLE, look_at
 from azft.data.near_pairs import NearFile, near_duplicates
 from azft.data.rules import PREFIX, RULES, Problem, finding
-from azft.data.scan import LengthCounter, Lengths, RowRenderer, Scan, scan_file
+from azft.data.scan import LengthCounter, Lengths, Scan, scan_file
 from azft.data.tally import Tally
+from azft.data.template_trial import TemplateTrial
 from azft.data.workers import Piece, scan_in_processes
 from azft.files import sha256_file
 from azft.findings import Finding, Severity, by_severity, has_errors
@@ -84,14 +85,14 @@ def check_data(
     near_duplicates: bool = True,
     processes: int | None = None,
     lengths: LengthCounter | None = None,
-    render: RowRenderer | None = None,
+    trial: TemplateTrial | None = None,
     context_length: int | None = None,
 ) -> DataReport:
     """Check the files of a recipe.
 
     `lengths` counts the tokens of rows (None: lengths are not checked, and a finding says so); rows are held against
-    training.max_length and the model's `context_length`, whichever is less. `render` tries the model's chat template
-    on every row that need not be counted (about 0.1 ms each).
+    training.max_length and the model's `context_length`, whichever is less. `trial` tries the model's chat template on
+    rows that need not be counted.
     """
     recipe = recipe_file.recipe
     data = recipe.data
@@ -107,7 +108,7 @@ def check_data(
         near=near_duplicates,
         processes=processes,
         lengths=None if lengths is None else Lengths(lengths, limit, source, FATES[data.long_rows]),
-        render=render,
+        trial=trial,
         validation_split=None if data.validation else data.validation_split,
     )
 
@@ -120,12 +121,12 @@ def check_files(
     near: bool = True,
     processes: int | None = None,
     lengths: Lengths | None = None,
-    render: RowRenderer | None = None,
+    trial: TemplateTrial | None = None,
     validation_split: float | None = None,
 ) -> DataReport:
     """Check files by role (train, validation, test).
 
-    `processes`: None chooses by size. With `lengths` or `render` one process scans, because tokenizers bring threads of
+    `processes`: None chooses by size. With `lengths` or `trial` one process scans, because tokenizers bring threads of
     their own.
     """
     checked = [_File(role, files[role]) for role in ROLES if role in files]
@@ -136,7 +137,7 @@ def check_files(
     # Hashing needs no interpreter lock: on a second core it costs no time of its own.
     with ThreadPoolExecutor(max_workers=1) as hasher:
         sums = {file.role: hasher.submit(sha256_file, file.path) for file in sound}
-        _scan(sound, task, columns, near, processes, lengths, render)
+        _scan(sound, task, columns, near, processes, lengths, trial)
         for file in sound:
             file.sha256 = sums[file.role].result()
     for file in sound:
@@ -200,18 +201,18 @@ def _scan(
     near: bool,
     processes: int | None,
     lengths: Lengths | None,
-    render: RowRenderer | None,
+    trial: TemplateTrial | None,
 ) -> None:
     if processes is None:
         large = sum(file.bytes for file in files if file.path.suffix.lower() in SPLITTABLE) >= PARALLEL_FROM
         processes = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
     near_prompts = near and len(files) > 1
-    if processes <= 1 or lengths is not None or render is not None:
+    if processes <= 1 or lengths is not None or trial is not None:
         for file in files:
             file.join(
                 [
                     scan_file(
-                        file.path, task, columns, near=near, near_prompts=near_prompts, lengths=lengths, render=render
+                        file.path, task, columns, near=near, near_prompts=near_prompts, lengths=lengths, trial=trial
                     )
                 ]
             )

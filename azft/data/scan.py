@@ -19,13 +19,11 @@ from azft.data.rows import RowChecker
 from azft.data.rules import Problem
 from azft.data.sources import Batch, LineBatch, json_lines
 from azft.data.tally import Tally
+from azft.data.template_trial import TemplateTrial
 from azft.errors import AzftError
 
 LengthCounter = Callable[[list[dict[str, Any]]], list[int]]
 """Token counts of normalised rows (task column to value), as the model will see them."""
-
-RowRenderer = Callable[[dict[str, Any]], object]
-"""Renders one normalised row with the model's chat template; raises `AzftError` for a row that it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,11 @@ def scan_file(
     near: bool = False,
     near_prompts: bool = False,
     lengths: Lengths | None = None,
-    render: RowRenderer | None = None,
+    trial: TemplateTrial | None = None,
 ) -> Scan:
     """Scan a file whose head has been looked at (`formats.look_at`); its bytes [start, end) if it is splittable."""
     signatures = Signatures(near_prompts) if near else None
-    return _Scanner(RowChecker(task, columns), signatures, lengths, render).run(path, start, end)
+    return _Scanner(RowChecker(task, columns), signatures, lengths, trial).run(path, start, end)
 
 
 class _Scanner:
@@ -83,11 +81,11 @@ class _Scanner:
         checker: RowChecker,
         signatures: Signatures | None,
         lengths: Lengths | None,
-        render: RowRenderer | None,
+        trial: TemplateTrial | None,
     ) -> None:
         self.checker = checker
         self.lengths = lengths
-        self.render = render
+        self.trial = trial
         self.scan = Scan(signatures=signatures)
         make_lane = checker.main_kind.lane
         self.lane = make_lane(checker.names[checker.main], ()) if make_lane else None
@@ -127,7 +125,7 @@ class _Scanner:
             scan.lines.extend(batch.lines)
         if scan.signatures is not None and result.texts is not None:
             scan.signatures.add(result.texts)
-        if self.lengths is not None or self.render is not None:
+        if self.lengths is not None or self.trial is not None:
             self._see_as_the_model(batch, result)
 
     def _slow(self, raw: Any, line: int) -> tuple[int, int, RowText | None, bool]:
@@ -154,22 +152,28 @@ class _Scanner:
             self.lane = make_lane(self.checker.names[self.checker.main], self.lane.ignored | columns)
 
     def _see_as_the_model(self, batch: Batch, result: LaneResult) -> None:
-        """Count the tokens of rows that may be long; render the others, only to see that the template takes them."""
+        """Count the tokens of rows that may be long; try the template on the others, to see that it takes them."""
         lengths, places = self.lengths, array("q")
         rows: list[dict[str, Any]] = []
         for index, raw in enumerate(batch.rows):
             short = lengths is None or (isinstance(raw, bytes) and len(raw) + lengths.margin <= lengths.limit)
-            if not result.whole[index] or (short and self.render is None):
+            if not result.whole[index] or (short and self.trial is None):
                 continue
+            shape = None
+            if short and self.trial is not None and isinstance(raw, bytes):
+                shape = self.trial.shape_of(raw)
+                if self.trial.is_known(shape):
+                    continue
             _, row = self.checker.check_json(raw) if isinstance(raw, bytes) else self.checker.check(raw)
             if row is None:
                 continue
             if not short:
                 places.append(batch.lines[index])
                 rows.append(row)
-            elif self.render is not None:
+            elif self.trial is not None:
                 try:
-                    self.render(row)
+                    self.trial.render(row)
+                    self.trial.remember(shape)
                 except AzftError as refusal:
                     self._refused(refusal, batch.lines[index])
         if lengths is not None and rows:

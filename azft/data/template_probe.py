@@ -48,8 +48,10 @@ class TemplateProbe:
     """What follows the content, up to and including the stop token."""
     stop: str
     stop_id: int
+    control_texts: tuple[str, ...]
+    """What the tokenizer would read in data as a marker of the template, longest first."""
     control_tokens: re.Pattern[str]
-    """Matches text in data that the tokenizer would read as a marker of the template."""
+    """Matches any of them."""
     findings: tuple[Finding, ...]
 
 
@@ -98,13 +100,15 @@ def probe_template(tokenizer: ChatTokenizer) -> TemplateProbe:
     lead_in = _lead_in(tokenizer, opening, prompt_end, ignores_prompt=prompt == bare)
     closing, stop = _closing(tokenizer, ending)
     stop_id = tokenizer.special_ids[stop]
+    texts = _control_texts(tokenizer, opening + closing)
     return TemplateProbe(
         opening=opening,
         lead_in=lead_in,
         closing=closing,
         stop=stop,
         stop_id=stop_id,
-        control_tokens=_control_tokens(tokenizer, opening + closing),
+        control_texts=texts,
+        control_tokens=re.compile("|".join(map(re.escape, texts))),
         findings=tuple(_findings(tokenizer, stop, stop_id)),
     )
 
@@ -139,11 +143,11 @@ def _closing(tokenizer: ChatTokenizer, ending: str) -> tuple[str, str]:
     return ending[: start + len(stop)], stop
 
 
-def _control_tokens(tokenizer: ChatTokenizer, markup: str) -> re.Pattern[str]:
+def _control_texts(tokenizer: ChatTokenizer, markup: str) -> tuple[str, ...]:
     """Special tokens, and plain added ones (`<|im_start|>` is one in some tokenizers) that open or end a turn."""
     added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
     texts = {*tokenizer.special_ids, *(text for text in added if text in markup)}
-    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True) if text.strip()))
+    return tuple(sorted((text for text in texts if text.strip()), key=len, reverse=True))
 
 
 def _findings(tokenizer: ChatTokenizer, stop: str, stop_id: int) -> Iterator[Finding]:
