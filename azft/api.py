@@ -76,10 +76,9 @@ def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:
 
 def plan(recipe: RecipeLike, mode: str = "local") -> Plan:
     """What a run of the recipe would do, exactly. Findings are in the plan; a model that can't be found raises."""
-    from azft.data_check import check_for_plan
     from azft.modes import get_mode
 
-    return get_mode(mode).plan(_recipe(recipe), check_data=check_for_plan)
+    return get_mode(mode).plan(_recipe(recipe))
 
 
 def load_plan(path: Path | str) -> Plan:

@@ -33,12 +33,8 @@ def check_recipe(recipe_file: RecipeFile, *, near_duplicates: bool = True, proce
     return replace(report, findings=tuple(by_severity([*report.findings, *found])))
 
 
-def check_for_plan(recipe_file: RecipeFile) -> Sequence[Finding]:
-    """The same for a plan, which resolves the model itself and reports what is wrong with it."""
-    try:
-        model: ResolvedModel | None = resolve_model(recipe_file)
-    except FindingsError:
-        model = None
+def check_for_plan(recipe_file: RecipeFile, model: ResolvedModel | None) -> Sequence[Finding]:
+    """The same for a plan, which has resolved the model (None: it could not) and reports what is wrong with it."""
     return _check(recipe_file, model, near_duplicates=True, processes=None).findings
 
 

@@ -6,7 +6,7 @@ The hash covers what decides the result (recipe, contents of data and model, cod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,8 +32,6 @@ _PARAMETERS: dict[str, type[PrepareParameters | FinetuneParameters | EvaluatePar
 }
 _HASH_CHARACTERS = 8
 """How much of the hash is in a run's name; the whole one is compared before a run is adopted."""
-
-CheckData = Callable[[RecipeFile], Iterable[Finding]]
 
 
 class _Part(BaseModel):
@@ -97,10 +95,6 @@ class Plan(_Part):
         """Whether a finding stands in the way of submitting."""
         return has_errors(self.findings)
 
-    def input_path(self, role: str) -> Path | None:
-        """The data file of a role, None when the recipe gives none."""
-        return next((entry.path for entry in self.inputs if entry.role == role), None)
-
     def to_json(self) -> bytes:
         """The plan as canonical JSON; `Plan.from_json` reads it back."""
         return canonical_json(self.model_dump(mode="json"))
@@ -139,20 +133,22 @@ def make_plan(
     *,
     processes: int = 1,
     findings: Iterable[Finding] = (),
-    check_data: CheckData | None = None,
 ) -> Plan:
     """Resolve a recipe for a mode: check the data, find the model, hash all that decides the result.
 
     `findings` are the mode's own. Errors among findings don't raise here; a model that can't be resolved does
     (`FindingsError`, with the data's findings attached), because there is nothing to plan with.
     """
+    from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
+
     recipe = recipe_file.recipe
-    seen = [*findings, *(check_data or _check_data)(recipe_file)]
     try:
         model = resolve_model(recipe_file)
     except FindingsError as error:
+        seen = [*findings, *data_check.check_for_plan(recipe_file, None)]
         error.findings = (*error.findings, *by_severity(seen))
         raise
+    seen = [*findings, *data_check.check_for_plan(recipe_file, model)]
     draft = Plan(
         name=recipe.name,
         mode=mode,
@@ -216,13 +212,6 @@ def require_no_errors(plan: Plan) -> None:
     if errors:
         count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
         raise FindingsError(f"The plan {plan.run_name} has {count}; nothing was started.", plan.findings)
-
-
-def _check_data(recipe_file: RecipeFile) -> Iterable[Finding]:
-    from azft.data.check import check_data
-
-    findings: tuple[Finding, ...] = check_data(recipe_file).findings
-    return findings
 
 
 def _inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:

@@ -20,12 +20,13 @@ from tests.helpers.toy import PACKAGE, Toy, any_folder_is_a_model, make_toy
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setattr(staging, "package_zip", lambda: PACKAGE)
     monkeypatch.setattr(sys.modules["azft.plan"], "resolve_model", any_folder_is_a_model)
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: ())
     return make_toy(tmp_path / "one")
 
 
 def planned(folder: Path, *overrides: str) -> Plan:
     recipe_file = load_recipe(folder / "recipe.yaml", overrides=overrides, environment={})
-    return make_plan(recipe_file, "local", check_data=lambda _: ())
+    return make_plan(recipe_file, "local")
 
 
 def test_the_same_recipe_elsewhere_and_later_is_the_same_plan(toy: Toy, tmp_path: Path) -> None:
@@ -98,4 +99,4 @@ def test_missing_data_is_named(toy: Toy) -> None:
 
 def test_the_local_mode_plans_its_ranks(toy: Toy) -> None:
     recipe = toy.recipe("modes.local.processes=2", "distribution.strategy=ddp")
-    assert LocalMode(toy.root).plan(recipe, check_data=lambda _: ()).processes == 2
+    assert LocalMode(toy.root).plan(recipe).processes == 2

@@ -29,7 +29,6 @@ from azft.files import canonical_json, sha256_bytes, sha256_file
 
 FORMAT = 1
 """Raised when an older reader could misread a newer folder."""
-SPLITS = ("train", "validation", "test")
 
 Document = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]
 """Token ids (tokens,) and loss mask (tokens,) of one conversation or piece of one."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from azft.plan import CheckData, Plan
+from azft.plan import Plan
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, Status
 
@@ -19,7 +19,7 @@ class Mode(Protocol):
 
     name: str
 
-    def plan(self, recipe_file: RecipeFile, *, check_data: CheckData | None = None) -> Plan:
+    def plan(self, recipe_file: RecipeFile) -> Plan:
         """Resolve a recipe to exactly what will run; findings are in the plan and don't raise."""
         ...
 

@@ -21,7 +21,7 @@ from azft.errors import AzftError, InterruptedRunError, JobFailedError, NotFound
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent
 from azft.modes.local_work import carry_out
-from azft.plan import CheckData, Plan, make_plan, require_fresh, require_no_errors
+from azft.plan import Plan, make_plan, require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState, RunStore, Status
 
@@ -38,11 +38,11 @@ class LocalMode:
         """`root` is the `.azft` folder; by default the current folder's."""
         self.store = RunStore(root)
 
-    def plan(self, recipe_file: RecipeFile, *, check_data: CheckData | None = None) -> Plan:
+    def plan(self, recipe_file: RecipeFile) -> Plan:
         """See `Mode.plan`."""
         processes = recipe_file.recipe.modes.local.processes
         findings = list(_machine_findings(recipe_file, processes))
-        return make_plan(recipe_file, self.name, processes=processes, findings=findings, check_data=check_data)
+        return make_plan(recipe_file, self.name, processes=processes, findings=findings)
 
     def submit(
         self,

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.helpers.toy import any_folder_is_a_model, use_toy_components
 use_toy_components({bundled!r})
 importlib.import_module("azft.plan").resolve_model = any_folder_is_a_model
-importlib.import_module("azft.data_check").check_for_plan = lambda _: ()
+importlib.import_module("azft.data_check").check_for_plan = lambda *_: ()
 """
 
 

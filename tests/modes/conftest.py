@@ -21,7 +21,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setattr(staging, "package_zip", lambda: PACKAGE)
     plan = sys.modules["azft.plan"]  # `azft.plan` is the API's function
     monkeypatch.setattr(plan, "resolve_model", any_folder_is_a_model)
-    monkeypatch.setattr(plan, "_check_data", lambda _: ())
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: ())
     monkeypatch.setenv("AZFT_TOY", str(made.control))
     monkeypatch.setenv("AZFT_TOY_BUNDLED", str(bundled))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(made.folder / "site"), str(Path(__file__).parents[2])]))

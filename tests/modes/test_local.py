@@ -177,9 +177,12 @@ def test_a_full_disk_is_an_error_with_a_way_on(toy: Toy, mode: LocalMode, monkey
     assert mode.submit(plan).state is RunState.COMPLETED
 
 
-def test_findings_of_severity_error_stop_a_submission(toy: Toy, mode: LocalMode) -> None:
+def test_findings_of_severity_error_stop_a_submission(
+    toy: Toy, mode: LocalMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finding = Finding("data-broken", Severity.ERROR, "Row 1 is broken.")
-    plan = mode.plan(toy.recipe(), check_data=lambda _: [finding])
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: [finding])
+    plan = mode.plan(toy.recipe())
     with pytest.raises(FindingsError) as caught:
         mode.submit(plan)
     assert finding in caught.value.findings
