@@ -1,4 +1,4 @@
-"""Trying the model's chat template on rows: every kind of row once, and every row that could be a case of its own.
+"""Trying the chat template on rows of chats: one row of each shape, and every row that could be a case of its own.
 
 Rendering a row costs 150 microseconds, thirty times its check. What a template that was probed makes of a row is
 decided by the row's shape: the roles in their order, the keys, and the white space at the ends of texts. So a JSON line
