@@ -21,6 +21,6 @@ The model above is a stand-in: Phi-4-mini's architecture made tiny, with random 
 quality. To go on:
   source .venv/bin/activate                     # so that `azft` is a command of your shell
   azft models get smollm2-135m-instruct         # a real small model; then set `model:` in quickstart/recipe.yaml
-  azft submit quickstart/recipe.yaml --set model=smollm2-135m-instruct
+  azft submit quickstart/recipe.yaml --set model=smollm2-135m-instruct --set training.epochs=1   # some minutes
   azft init my-project                          # your own recipe
 MESSAGE
