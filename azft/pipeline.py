@@ -6,8 +6,9 @@ The Azure SDK is imported inside functions: it takes more than a second, and onl
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,68 +69,117 @@ def write_parameters(plan: Plan, folder: Path) -> None:
         write_bytes(folder / f"{step.name}.json", step.parameters_json())
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a pipeline's inputs and outputs are and where its steps run; by default on this machine."""
+
+    compute: str = ANY_COMPUTE
+    """A cluster's name, or `serverless`: Azure then makes machines of `instance_type`."""
+    instance_type: str | None = None
+    nodes: int = 1
+    """Machines of the finetune step."""
+    tier: str | None = None
+    """Queue of machines without a cluster: Standard or Spot."""
+    model_type: str = "uri_folder"
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What is read in place of a local file, by pipeline input."""
+    environments: Mapping[str, str] = field(default_factory=dict)
+    """A registered environment in place of the component's build folder, by step."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Where outputs go that must be found again, by output."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+HERE = Placement()
+
+
 def build_pipeline(
     plan: Plan,
     *,
-    code: Path,
+    code: Path | str,
     parameters: Path,
     model: Path | str,
     name: str | None = None,
-    compute: str = ANY_COMPUTE,
+    placement: Placement = HERE,
 ) -> PipelineJob:
     """The job of a plan.
 
-    `code` is the staged code folder, `parameters` the folder of `write_parameters`, `model` a folder or an azureml://
-    id; `name` the job's name where it isn't the plan's. Raises `AzftError` when the SDK finds the job invalid.
+    `code` is the staged code folder (or the id of a registered one), `parameters` the folder of `write_parameters`,
+    `model` a folder or an azureml:// id; `name` the job's name where it isn't the plan's. Raises `AzftError` when the
+    SDK finds the job invalid.
     """
     with quiet_sdk():
         try:
-            from azure.ai.ml import Input, Output, PyTorchDistribution, load_component
+            from azure.ai.ml import Input, Output
             from azure.ai.ml.entities import PipelineJob, PipelineJobSettings
         except ImportError:
             raise MissingDependencyError("azure-ai-ml", extra="azure", purpose="Building the pipeline") from None
 
-        inputs: dict[str, Any] = {"model": Input(type="uri_folder", path=str(model))}
-        inputs |= {entry.role: Input(type="uri_file", path=str(entry.path)) for entry in plan.inputs}
-        nodes: dict[str, Any] = {}
-        for step in COMPONENTS:
-            inputs[f"{step}_parameters"] = Input(type="uri_file", path=str(parameters / f"{step}.json"))
-            component: Any = load_component(component_file(step), params_override=[{"code": str(code)}])
-            bindings = {
-                key: _expression(source)
-                for key, source in WIRING[step].items()
-                if source[0] != "parent" or source[1] in inputs
-            }
-            node = component(**bindings)
-            node.name = step
-            # What the YAML says about environment variables is dropped on the wire, and a node shares its component's
-            # distribution object: both are set on the node, as new objects.
-            node.environment_variables = {"PYTHONPATH": ARCHIVE}
-            if node.distribution is not None:
-                node.distribution = PyTorchDistribution(process_count_per_instance=plan.processes)
-            for output, (source, key) in OUTPUTS.items():
-                if source == step:
-                    setattr(node.outputs, key, f"${{{{parent.outputs.{output}}}}}")
-            nodes[step] = node
+        paths: dict[str, str] = {entry.role: str(entry.path) for entry in plan.inputs}
+        paths |= {f"{step}_parameters": str(parameters / f"{step}.json") for step in COMPONENTS}
+        paths |= placement.inputs
+        inputs: dict[str, Any] = {"model": Input(type=placement.model_type, path=str(model))}
+        inputs |= {key: Input(type="uri_file", path=path) for key, path in paths.items()}
+        tags = {TAG: plan.hash, **placement.tags}
         job = PipelineJob(
             name=name or plan.run_name,
             display_name=plan.name,
             experiment_name=plan.name,
             description=plan.recipe["description"] or None,
-            tags={TAG: plan.hash},
-            properties={TAG: plan.hash},
+            tags=tags,
+            properties=dict(tags),
             inputs=inputs,
-            outputs={output: Output(type="uri_folder", mode="rw_mount") for output in OUTPUTS},
-            jobs=nodes,
-            settings=PipelineJobSettings(default_compute=compute, continue_on_step_failure=False, force_rerun=False),
+            outputs={
+                output: Output(type="uri_folder", mode="rw_mount", path=placement.outputs.get(output))
+                for output in OUTPUTS
+            },
+            jobs={step: _node(plan, step, str(code), inputs, placement) for step in COMPONENTS},
+            settings=PipelineJobSettings(
+                default_compute=placement.compute, continue_on_step_failure=False, force_rerun=False
+            ),
         )
-        result = job._validate()
+    require_valid(job)
+    return job
+
+
+def _node(plan: Plan, step: str, code: str, inputs: Mapping[str, Any], placement: Placement) -> Any:
+    from azure.ai.ml import PyTorchDistribution, load_component
+    from azure.ai.ml.entities import JobResourceConfiguration, QueueSettings
+
+    override: dict[str, Any] = {"code": code}
+    if step in placement.environments:
+        override["environment"] = placement.environments[step]
+    component: Any = load_component(component_file(step), params_override=[override])
+    bindings = {
+        key: _expression(source) for key, source in WIRING[step].items() if source[0] != "parent" or source[1] in inputs
+    }
+    node = component(**bindings)
+    node.name = step
+    # What the YAML says about environment variables is dropped on the wire, and a node shares its component's
+    # distribution and resources: all are set on the node, as new objects.
+    node.environment_variables = {"PYTHONPATH": ARCHIVE}
+    ranked = node.distribution is not None
+    if ranked:
+        node.distribution = PyTorchDistribution(process_count_per_instance=plan.processes)
+    nodes = placement.nodes if ranked else 1
+    if placement.instance_type is not None or nodes > 1:
+        node.resources = JobResourceConfiguration(instance_count=nodes, instance_type=placement.instance_type)
+    if placement.tier is not None:
+        node.queue_settings = QueueSettings(job_tier=placement.tier)
+    for output, (source, key) in OUTPUTS.items():
+        if source == step:
+            setattr(node.outputs, key, f"${{{{parent.outputs.{output}}}}}")
+    return node
+
+
+def require_valid(job: Any) -> None:
+    """Raise `AzftError` when the SDK's own check of a job finds a problem."""
+    result = job._validate()
     if not result.passed:
         problems = "; ".join(f"{where}: {what}" for where, what in result.error_messages.items())
         raise AzftError(
             f"Azure's SDK refuses the pipeline: {problems}.", fix="This is a fault of azft; please report it."
         )
-    return job
 
 
 @contextmanager

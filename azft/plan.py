@@ -30,6 +30,8 @@ _PARAMETERS: dict[str, type[PrepareParameters | FinetuneParameters | EvaluatePar
     "evaluate": EvaluateParameters,
     "package": PackageParameters,
 }
+BLOB_STORE = "azureml://datastores/workspaceblobstore/paths"
+"""The workspace's own blob store, where parameters and checkpoints go."""
 _HASH_CHARACTERS = 8
 """How much of the hash is in a run's name; the whole one is compared before a run is adopted."""
 
@@ -60,6 +62,74 @@ class PlannedStep(_Part):
         return _PARAMETERS[self.name].model_validate(self.parameters).to_json()
 
 
+class PlannedUpload(_Part):
+    """Something that Azure must have before the job starts. It is named by its contents, so it is sent once."""
+
+    kind: Literal["data", "parameters", "model", "code", "environment"]
+    name: str
+    """The asset's name; for parameters the path in the workspace's blob store."""
+    version: str = "1"
+    path: Path | None = None
+    """Where the bytes are; None for what azft makes (parameters, code)."""
+    bytes: int
+    files: int = 1
+    sha256: str
+    there: bool | None = None
+    """Whether Azure has it already; None as long as nobody asked."""
+
+    @property
+    def reference(self) -> str:
+        """What a job calls it."""
+        if self.kind == "parameters":
+            return f"{BLOB_STORE}/{self.name}"
+        return f"azureml:{self.name}:{self.version}"
+
+
+class Target(_Part):
+    """Where in Azure a plan runs and what exactly the service is told; all of it is decided without a network."""
+
+    service: Literal["serverless-finetuning", "pipeline", "system-pipeline", "finetuning-job"]
+    model_id: str
+    """azureml://registries/<registry>/models/<name>/labels/latest or /versions/N, or the asset of a local folder."""
+    model_type: Literal["mlflow_model", "custom_model"] = "mlflow_model"
+    """How the model is kept there."""
+    region: str | None = None
+    compute: str | None = None
+    vm_size: str | None = None
+    instance_types: tuple[str, ...] = ()
+    nodes: int = 1
+    gpus_per_node: int = 1
+    tier: Literal["dedicated", "low-priority"] = "dedicated"
+    max_nodes: int | None = None
+    idle_seconds: int | None = None
+    marketplace: bool = False
+    """Whether a subscription in Azure's marketplace is needed first (models that aren't Microsoft's)."""
+    hyperparameters: dict[str, str] = {}
+    """What a fine-tuning job is told."""
+    component: str | None = None
+    """The registry's pipeline component."""
+    parameters: dict[str, str | int | float] = {}
+    """What that component is told."""
+    uploads: tuple[PlannedUpload, ...] = ()
+    bills: tuple[str, ...] = ()
+    """What will cost money, in words."""
+    catalog_sha256: str = ""
+    """Of the catalog's rows that the plan was made with."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the result: not where files lie on this machine, nor what Azure has already."""
+        data = self.model_dump(mode="json", exclude={"bills"})
+        data["uploads"] = [[upload.kind, upload.name, upload.sha256] for upload in self.uploads]
+        return data
+
+    def upload(self, kind: str, role: str | None = None) -> PlannedUpload | None:
+        """The first planned upload of a kind (of a name that ends with `role`), if there is one."""
+        for upload in self.uploads:
+            if upload.kind == kind and (role is None or upload.name.endswith(role)):
+                return upload
+        return None
+
+
 class Plan(_Part):
     """What will run. `submit` carries out exactly this."""
 
@@ -84,6 +154,8 @@ class Plan(_Part):
     """Ranks of the finetune step on each machine."""
     steps: tuple[PlannedStep, ...]
     findings: tuple[Finding, ...]
+    target: Target | None = None
+    """Where in Azure; None for a run on this machine."""
 
     @property
     def run_name(self) -> str:
@@ -110,9 +182,11 @@ class Plan(_Part):
         recipe["data"] = {
             key: value for key, value in recipe["data"].items() if key not in {"train", "validation", "test"}
         }
+        target = {} if self.target is None else {"target": self.target.identity()}
         return sha256_bytes(
             canonical_json(
                 {
+                    **target,
                     "format": self.format,
                     "mode": self.mode,
                     "recipe": recipe,
@@ -158,11 +232,11 @@ def make_plan(
         recipe_path=recipe_file.path,
         recipe_sha256=sha256_file(recipe_file.path),
         recipe=recipe.to_dict(),
-        inputs=_inputs(recipe_file),
+        inputs=planned_inputs(recipe_file),
         model=model,
         code_hash=code_hash(),
         processes=processes,
-        steps=tuple(_step(name, recipe) for name in COMPONENTS),
+        steps=planned_steps(recipe),
         findings=tuple(by_severity([*seen, *model.findings])),
     )
     return draft.model_copy(update={"hash": draft.computed_hash()})
@@ -214,7 +288,8 @@ def require_no_errors(plan: Plan) -> None:
         raise FindingsError(f"The plan {plan.run_name} has {count}; nothing was started.", plan.findings)
 
 
-def _inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:
+def planned_inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:
+    """The recipe's data files that are there, hashed."""
     data = recipe_file.recipe.data
     roles: tuple[tuple[Literal["train", "validation", "test"], Path | None], ...] = (
         ("train", data.train),
@@ -230,6 +305,11 @@ def _inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:
                     PlannedInput(role=role, path=path, bytes=path.stat().st_size, sha256=cached_sha256(path))
                 )
     return tuple(planned)
+
+
+def planned_steps(recipe: Recipe) -> tuple[PlannedStep, ...]:
+    """The steps of azft's own pipeline."""
+    return tuple(_step(name, recipe) for name in COMPONENTS)
 
 
 def _step(name: str, recipe: Recipe | None, parameters: dict[str, Any] | None = None) -> PlannedStep:

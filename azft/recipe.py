@@ -145,10 +145,58 @@ class LocalMode(Section):
     )
 
 
+class MaasMode(Section):
+    """Azure's serverless fine-tuning (MaaS): Azure trains on machines of its own and bills by the token."""
+
+    region: str | None = Field(
+        None, description="Azure region of the workspace, for checking that it offers the model: eastus2."
+    )
+    route: Literal["auto", "azureml"] = Field(
+        "auto", description="Which service does it; azureml: a fine-tuning job of Azure Machine Learning."
+    )
+
+
+class MaapMode(Section):
+    """Machines of your own subscription in Azure Machine Learning (MaaP)."""
+
+    compute: str | None = Field(None, description="A compute cluster of the workspace; or give `instance_types`.")
+    instance_types: list[str] = Field(
+        default_factory=list,
+        description="VM sizes to run on without a cluster, best first; Azure makes the machines for the job.",
+    )
+    vm_size: str | None = Field(
+        None,
+        description="VM size of the cluster's nodes: their GPUs are looked up by it, and `--create-compute` makes such nodes.",
+    )
+    nodes: int = Field(1, ge=1, le=1000, description="Machines that train together.")
+    gpus_per_node: int | None = Field(
+        None, ge=1, le=16, description="Ranks on each machine; by default as many as the VM size has GPUs."
+    )
+    tier: Literal["dedicated", "low-priority"] = Field(
+        "dedicated",
+        description="low-priority is cheaper and can be taken away at any time; the job goes on from its checkpoint.",
+    )
+    pipeline: Literal["azft", "system", "finetuning"] = Field(
+        "azft",
+        description="azft: azft's own pipeline, as in local mode; system: the azureml registry's pipeline of the task; "
+        "finetuning: a fine-tuning job, whose pipeline Azure chooses.",
+    )
+    max_nodes: int | None = Field(
+        None, ge=1, description="Most nodes of a cluster that `--create-compute` makes; by default `nodes`."
+    )
+    idle_seconds: int = Field(
+        1200,
+        ge=60,
+        description="Seconds without work after which a cluster that `--create-compute` makes shrinks to 0.",
+    )
+
+
 class Modes(Section):
     """A section for each place a recipe can run."""
 
     local: LocalMode = Field(default_factory=LocalMode, description="Running on this machine.")
+    maas: MaasMode = Field(default_factory=MaasMode, description="Azure's serverless fine-tuning.")
+    maap: MaapMode = Field(default_factory=MaapMode, description="Machines of your own in Azure Machine Learning.")
 
 
 class Output(Section):

@@ -45,14 +45,14 @@ class ResolvedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["folder", "cached", "stand-in"]
+    kind: Literal["folder", "cached", "stand-in", "registry"]
     name: str
     """What the recipe calls it."""
     path: Path | None = None
-    """The model folder; None for a stand-in, which `materialize` makes."""
+    """The model folder; None for a stand-in, which `materialize` makes, and for a model of an Azure registry."""
     spec: StandInSpec | None = None
     identity: str
-    """Hex SHA-256 of the contents (folder, cached) or of the spec (stand-in)."""
+    """Hex SHA-256 of the contents (folder, cached), of the spec (stand-in) or of the id (registry)."""
     description: str
     """One line for a person."""
     context_length: int | None = None

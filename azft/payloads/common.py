@@ -1,0 +1,45 @@
+"""What every payload shares: the labels by which a job is found again, and the SDK without its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import azft
+from azft.errors import MissingDependencyError
+from azft.pipeline import TAG, quiet_sdk
+from azft.plan import Plan
+
+RUN_TAG = "azft.run"
+VERSION_TAG = "azft.version"
+
+
+def labels(plan: Plan, run: str) -> dict[str, str]:
+    """Tags, and the same as properties: jobs are found again and adopted by them."""
+    return {TAG: plan.hash, RUN_TAG: run, VERSION_TAG: azft.__version__}
+
+
+def data_references(plan: Plan, references: Mapping[str, str]) -> dict[str, str]:
+    """What the job calls each data file, by role."""
+    assert plan.target is not None
+    by_hash = {upload.sha256: upload for upload in plan.target.uploads if upload.kind == "data"}
+    uploads = {entry.role: by_hash[entry.sha256] for entry in plan.inputs if entry.sha256 in by_hash}
+    return {role: references.get(upload.name, upload.reference) for role, upload in uploads.items()}
+
+
+def model_reference(plan: Plan, references: Mapping[str, str]) -> str:
+    """What the job calls the model: the registry's id, or the asset that a local folder becomes."""
+    assert plan.target is not None
+    upload = plan.target.upload("model")
+    return plan.target.model_id if upload is None else references.get(upload.name, upload.reference)
+
+
+@contextmanager
+def need_sdk() -> Iterator[None]:
+    """The SDK's imports and objects, without the lines about experimental classes that it logs."""
+    with quiet_sdk():
+        try:
+            import azure.ai.ml  # noqa: F401
+        except ImportError:
+            raise MissingDependencyError("azure-ai-ml", extra="azure", purpose="Building the job") from None
+        yield

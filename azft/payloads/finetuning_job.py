@@ -1,0 +1,52 @@
+"""Plan -> `CustomModelFineTuningJob`, built directly: the SDK's helper needs validation data and checks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from azft.payloads.common import data_references, labels, model_reference, need_sdk
+from azft.plan import Plan
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+TASKS = {"chat-completion": "chatCompletion"}
+
+
+def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> Job:
+    """The fine-tuning job: serverless without compute and instance types, on the user's machines with one of them."""
+    target = plan.target
+    assert target is not None
+    with need_sdk():
+        from azure.ai.ml import Input, Output
+        from azure.ai.ml.entities import QueueSettings
+        from azure.ai.ml.entities._job.finetuning.custom_model_finetuning_job import CustomModelFineTuningJob
+        from azure.ai.ml.entities._job.job_resources import JobResources
+
+        data = {role: Input(type="uri_file", path=path) for role, path in data_references(plan, references).items()}
+        machines: dict[str, Any] = {}
+        if target.compute:
+            machines["compute"] = target.compute
+        if target.instance_types:
+            machines["resources"] = JobResources(instance_types=list(target.instance_types))
+        if target.tier == "low-priority":
+            machines["queue_settings"] = QueueSettings(job_tier="Spot")
+        tags = labels(plan, run)
+        return CustomModelFineTuningJob(
+            task=TASKS[plan.recipe["task"]],
+            model=Input(type="mlflow_model", path=model_reference(plan, references)),
+            training_data=data["train"],
+            validation_data=data.get("validation"),
+            hyperparameters=dict(target.hyperparameters),
+            name=name,
+            display_name=plan.name,
+            experiment_name=plan.name,
+            description=plan.recipe["description"] or None,
+            tags=tags,
+            properties=dict(tags),
+            outputs={
+                "registered_model": Output(type="mlflow_model", name=plan.recipe["output"]["model_name"] or plan.name)
+            },
+            **machines,
+        )
