@@ -1,0 +1,216 @@
+"""The emulator itself: the table of its modules, the way of a request through it, starting and stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import secrets
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from azft.emulator import identity, server
+from azft.emulator.certificate import ensure_certificate
+from azft.emulator.clock import Clock
+from azft.emulator.faults import Faults
+from azft.emulator.http import ApiError, ConnectionCutError, Request, Response, Route, Router
+from azft.emulator.log import RequestLog
+from azft.emulator.settings import ACCOUNT, Settings
+from azft.emulator.state import State
+from azft.emulator.workspace import check_workspace
+
+MODULES = (
+    "admin",
+    "identity",
+    "workspace",
+)
+"""Each has `ROUTES`; the first route that fits a request answers it."""
+
+IN_PROCESS_URL = "https://127.0.0.1:1"
+"""The address when there is no socket: nothing listens there, and nothing needs to."""
+
+
+def all_routes() -> list[Route]:
+    """The routes of all modules."""
+    found: list[Route] = []
+    for name in MODULES:
+        found += importlib.import_module(f"azft.emulator.{name}").ROUTES
+    return found
+
+
+class Emulator:
+    """Azure on loopback.
+
+    Use it as a context manager to listen (`with Emulator(root) as emu: emu.environment()`), or call `in_process()` to
+    answer the `requests` library without a socket. Without a root, everything is forgotten at the end.
+    """
+
+    def __init__(self, root: Path | None = None, *, settings: Settings | None = None, port: int | None = None) -> None:
+        self.settings = settings or Settings()
+        self.state = State(root)
+        self.clock = Clock(self.state)
+        self.faults = Faults(self.state)
+        self.log = RequestLog()
+        self.url = IN_PROCESS_URL
+        self._port = port
+        self._server: server.Server | None = None
+        self._certificate: Path | None = None
+        self._router = Router(all_routes())
+        self._closers: list[contextlib.AbstractContextManager[object]] = []
+        self.stopping = threading.Event()
+        """Set when it ends: whatever runs in a thread of its own looks at it."""
+        kept = self.state.get("emulator", "emulator")
+        if kept is None:
+            kept = {"secret": secrets.token_hex(32), "header": secrets.token_hex(16), "created": self.clock.now()}
+            self.state.put("emulator", "emulator", kept)
+        self.secret: str = kept["secret"]
+        self.identity_header: str = kept["header"]
+        self.created: float = kept["created"]
+
+    # Starting and stopping
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen on loopback; on the same port as last time, when it is free."""
+        self._certificate, key = ensure_certificate(self.state.root)
+        listener = self._listen()
+        port = listener.getsockname()[1]
+        self.state.put("emulator", "port", {"port": port})
+        self.url = f"https://127.0.0.1:{port}"
+        self._server = server.Server(self, listener, self._certificate, key)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening, end what was started, let go of the state."""
+        self.stopping.set()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        for closer in reversed(self._closers):
+            closer.__exit__(None, None, None)
+        self._closers.clear()
+        self.state.close()
+
+    def on_stop(self, closer: contextlib.AbstractContextManager[object]) -> None:
+        """Exit this context manager when the emulator stops (child processes, threads)."""
+        self._closers.append(closer)
+
+    def _listen(self) -> socket.socket:
+        if self._port is not None:
+            return server.listen(self._port)
+        kept = self.state.get("emulator", "port")
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                return server.listen(int(kept["port"]))
+        return server.listen(0)
+
+    # What clients need
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables with which Azure's clients find this instead of Azure."""
+        found = {
+            "AZFT_AZURE_ENDPOINT": self.url,
+            "IDENTITY_ENDPOINT": f"{self.url}/identity/token",
+            "IDENTITY_HEADER": self.identity_header,
+            "AZURE_SUBSCRIPTION_ID": self.settings.subscription,
+            "AZURE_RESOURCE_GROUP": self.settings.resource_group,
+            "AZUREML_WORKSPACE_NAME": self.settings.workspace,
+            "AZURE_ML_DISABLE_ON_DISK_CACHE": "true",
+        }
+        if self._certificate is not None:
+            found |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(self._certificate))
+        return found
+
+    def blob_path(self, account: str, container: str, path: str = "") -> Path:
+        """Where a blob (or a folder of blobs, or a container) is on disk."""
+        base = self.state.root / "blobs" / account / container
+        found = base / path.strip("/")
+        if ".." in Path(path).parts or not found.is_relative_to(base):
+            raise ApiError(400, "InvalidUri", "The requested URI does not represent any resource on the server.")
+        return found
+
+    @contextlib.contextmanager
+    def in_process(self) -> Iterator[Emulator]:
+        """Answer everything that the `requests` library sends in this process, without a socket."""
+        from azft.emulator.in_process import patched
+
+        with patched(self):
+            yield self
+
+    # The way of a request
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request. Raises `ConnectionCutError` when a fault cuts the connection instead."""
+        request = _normalise(request)
+        try:
+            response = self._answer(request)
+        except ConnectionCutError:
+            self.log.add(request, None, 0)
+            raise
+        headers = {"x-ms-request-id": str(uuid.uuid4()), "x-ms-correlation-request-id": str(uuid.uuid4())}
+        response = replace(response, headers={**headers, **response.headers})
+        if not request.path.startswith("/_emulator/"):
+            self.log.add(request, response.status, 0 if request.method == "HEAD" else len(response.content()))
+        return response
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            route, params = self._router.find(request)
+            if request.path.startswith("/_emulator/"):
+                return route.handler(self, request.with_params(params))
+            before = self._fault_before(request)
+            if before is not None:
+                return before
+            if route.auth == "bearer":
+                identity.require(self.secret, request)
+            request = request.with_params(params)
+            if "workspace" in params:
+                check_workspace(self, request)
+            response = route.handler(self, request)
+        except ApiError as error:
+            return error.response()
+        if self.faults.take("answer-lost", method=request.method, path=request.path):
+            raise ConnectionCutError
+        return response
+
+    def _fault_before(self, request: Request) -> Response | None:
+        moment = {"method": request.method, "path": request.path}
+        if self.faults.take("connection-reset", **moment):
+            raise ConnectionCutError
+        if fault := self.faults.take("slow", **moment):
+            time.sleep(fault.number("seconds", 5))
+        if fault := self.faults.take("throttled", **moment):
+            wait = f"{fault.number('retry_after', 1):g}"
+            message = "Too many requests. Please retry after some time."
+            raise ApiError(429, "TooManyRequests", message, headers={"Retry-After": wait})
+        if fault := self.faults.take("server-error", **moment):
+            status = int(fault.number("status", 500))
+            code = {408: "RequestTimeout", 502: "BadGateway", 503: "ServiceUnavailable", 504: "GatewayTimeout"}
+            raise ApiError(status, code.get(status, "InternalServerError"), "The service had an error of its own.")
+        if "authorization" in request.headers and self.faults.take("token-expired", **moment):
+            raise identity.expired()
+        return None
+
+
+def _normalise(request: Request) -> Request:
+    """Blob addresses by host (`account.blob...`) become addresses by path (`/account/...`)."""
+    host = request.url.split("/")[2] if "//" in request.url else ""
+    path = request.path
+    if host.lower().startswith(f"{ACCOUNT}.blob."):
+        path = f"/{ACCOUNT}{path}"
+    elif path.lower().startswith(f"/{ACCOUNT}.blob."):
+        path = f"/{ACCOUNT}/" + path[1:].partition("/")[2]
+    return request if path == request.path else replace(request, path=path)

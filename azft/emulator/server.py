@@ -1,0 +1,144 @@
+"""The HTTPS server around the core: uvicorn in a thread.
+
+It can do one thing that a web framework does not offer: cut a connection without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azft.emulator.http import ConnectionCutError, Request
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from azft.emulator.app import Emulator
+
+THREADS = 64
+"""Requests that are answered at once; a `slow` fault occupies one."""
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on loopback; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class Server:
+    """uvicorn in a thread, for as long as it is started."""
+
+    def __init__(self, emu: Emulator, listener: socket.socket, certificate: Path, key: Path) -> None:
+        import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        transports: dict[Any, asyncio.Transport] = {}
+
+        class Protocol(H11Protocol):
+            """As uvicorn's; says which transport belongs to which client, so that it can be cut."""
+
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                # Without it every small answer waits for the client's delayed ACK: 0.84 s a submit instead of 0.25.
+                raw = transport.get_extra_info("socket")
+                if raw is not None:
+                    with contextlib.suppress(OSError):
+                        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                transports[transport.get_extra_info("peername")] = transport
+                super().connection_made(transport)
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                transports.pop(self.client, None)
+                super().connection_lost(exc)
+
+        config = uvicorn.Config(
+            _application(emu, transports),
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ssl_certfile=str(certificate),
+            ssl_keyfile=str(key),
+            timeout_keep_alive=120,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._listener = listener
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="azft-emulator", daemon=True)
+
+    def start(self) -> None:
+        """Return when it answers."""
+        self._thread.start()
+        while not self._server.started:
+            self._thread.join(0.005)
+            if not self._thread.is_alive():
+                raise RuntimeError("the emulator's server did not start") from self._failure
+
+    def stop(self) -> None:
+        """Return when it no longer answers."""
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._server.serve(sockets=[self._listener]))
+        except BaseException as error:  # shown by start(), which waits for it
+            self._failure = error
+
+
+def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Starlette:
+    import anyio.to_thread
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect
+    from starlette.requests import Request as WebRequest
+    from starlette.responses import Response as WebResponse
+    from starlette.routing import Route as WebRoute
+
+    limiter: list[anyio.CapacityLimiter] = []
+
+    async def answer(web: WebRequest) -> WebResponse:
+        if not limiter:  # it belongs to the event loop that it is made in
+            limiter.append(anyio.CapacityLimiter(THREADS))
+        try:
+            body = await web.body()
+        except ClientDisconnect:
+            return WebResponse(status_code=400)
+        request = Request.of(web.method, str(web.url), web.headers.items(), body)
+        try:
+            response = await anyio.to_thread.run_sync(emu.handle, request, limiter=limiter[0])
+        except ConnectionCutError:
+            transport = transports.get(web.client and tuple(web.client))
+            if transport is not None:
+                transport.abort()
+            return WebResponse(status_code=500)
+        headers, content = response.all_headers(), response.content()
+        made = WebResponse(b"" if web.method == "HEAD" else content, response.status)
+        for name, value in headers.items():
+            made.headers[name] = value
+        if web.method == "HEAD":
+            made.headers["content-length"] = headers.get("Content-Length", str(len(content)))
+        return made
+
+    class Endpoint:
+        """A raw ASGI endpoint: takes every method."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            response = await answer(WebRequest(scope, receive))
+            await response(scope, receive, send)
+
+    return Starlette(routes=[WebRoute("/{path:path}", Endpoint())])
