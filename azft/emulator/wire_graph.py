@@ -1,0 +1,258 @@
+"""Reading a pipeline job as it came over the wire into the graph that `execution` runs.
+
+It knows only the JSON: what a reference means (a component, a code folder, data) is asked of whoever holds the assets.
+It shares nothing with the reader of SDK objects that local mode uses, so that one checks the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from azft.execution.graph import (
+    PATH_TYPES,
+    Binding,
+    Graph,
+    GraphError,
+    GraphInput,
+    Input,
+    LocalPath,
+    Output,
+    Step,
+    StepOutput,
+    Value,
+)
+
+Json = Mapping[str, Any]
+
+_EXPRESSION = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
+
+
+class Assets(Protocol):
+    """What the wire's references stand for. Each method raises `GraphError` for what is not there."""
+
+    def component(self, reference: str) -> Json:
+        """The component's specification."""
+        ...
+
+    def code(self, reference: str) -> Path:
+        """A folder with the code's files."""
+        ...
+
+    def data(self, reference: str, kind: str) -> Path:
+        """The file or folder of an input of type `kind`: a datastore path, a data asset, a model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What the wire says about a step beyond what running it takes."""
+
+    component: str
+    display_name: str
+    deterministic: bool
+    """Whether an earlier step with the same content may be taken instead."""
+    environment: str
+    compute: str
+    instance_type: str
+    nodes: int
+    destinations: Mapping[str, str] = field(default_factory=dict)
+    """Output -> the URI that the job gives for it."""
+    output_types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WirePipeline:
+    """A pipeline job, ready to run."""
+
+    graph: Graph
+    steps: Mapping[str, StepFacts]
+    force_rerun: bool
+    continue_on_step_failure: bool
+
+
+def read_wire(job: Json, assets: Assets) -> WirePipeline:
+    """Read the `properties` of a pipeline job.
+
+    Raises `GraphError` for what the emulator can't run (other node types than commands) and for broken references.
+    """
+    settings = _snake(job.get("settings") or {})
+    given = {name: entry for name, entry in (job.get("outputs") or {}).items() if entry}
+    steps: dict[str, Step] = {}
+    facts: dict[str, StepFacts] = {}
+    outputs: dict[str, StepOutput] = {}
+    for name, entry in (job.get("jobs") or {}).items():
+        node = _snake(entry)
+        spec = _snake(assets.component(_component_id(name, node)))
+        steps[name] = _step(name, node, spec, assets)
+        destinations = {}
+        for output, bound in (node.get("outputs") or {}).items():
+            target, destination = _output(bound)
+            if target is not None:
+                outputs[target] = StepOutput(name, output)
+                destination = (given.get(target) or {}).get("uri")
+            if destination:
+                destinations[output] = str(destination)
+        facts[name] = _facts(name, node, spec, job, settings, destinations)
+    if not steps:
+        raise GraphError("The pipeline job has no nodes.")
+    return WirePipeline(
+        graph=Graph(steps=steps, inputs=_inputs(job, assets), outputs=outputs),
+        steps=facts,
+        force_rerun=_truth(settings.get("force_rerun")),
+        continue_on_step_failure=_truth(settings.get("continue_on_step_failure")),
+    )
+
+
+def _inputs(job: Json, assets: Assets) -> dict[str, Value | LocalPath]:
+    inputs: dict[str, Value | LocalPath] = {}
+    for name, entry in (job.get("inputs") or {}).items():
+        bound = _value(entry, assets)
+        if bound is not None:
+            inputs[name] = bound
+    return inputs
+
+
+def _step(name: str, node: Json, spec: Json, assets: Assets) -> Step:
+    inputs = {key: _input(entry) for key, entry in (spec.get("inputs") or {}).items()}
+    bindings: dict[str, Binding] = {}
+    for key, entry in (node.get("inputs") or {}).items():
+        bound = _binding(entry, inputs.get(key), assets, f"Input `{key}` of node `{name}`")
+        if bound is not None:
+            bindings[key] = bound
+    code = spec.get("code")
+    return Step(
+        name=name,
+        command=str(spec["command"]),
+        inputs=inputs,
+        outputs={
+            key: Output(str(entry.get("type", "uri_folder"))) for key, entry in (spec.get("outputs") or {}).items()
+        },
+        bindings=bindings,
+        code=assets.code(str(code)) if code else None,
+        variables={key: str(value) for key, value in (node.get("environment_variables") or {}).items()},
+        environment=str(node.get("environment") or spec.get("environment") or ""),
+        processes=_nodes(node, spec) * _ranks_per_node(name, node, spec),
+    )
+
+
+def _facts(name: str, node: Json, spec: Json, job: Json, settings: Json, destinations: Mapping[str, str]) -> StepFacts:
+    resources = _snake(node.get("resources") or {})
+    default = settings.get("default_compute") or job.get("computeId") or ""
+    return StepFacts(
+        component=_component_id(name, node),
+        display_name=str(node.get("display_name") or name),
+        deterministic=_truth(spec.get("is_deterministic", True)),
+        environment=str(node.get("environment") or spec.get("environment") or ""),
+        compute=str(node.get("compute_id") or node.get("compute") or default),
+        instance_type=_first(resources.get("instance_type")),
+        nodes=_nodes(node, spec),
+        destinations=dict(destinations),
+        output_types={key: str(entry.get("type", "uri_folder")) for key, entry in (spec.get("outputs") or {}).items()},
+    )
+
+
+def _component_id(name: str, node: Json) -> str:
+    kind = str(node.get("type", "command"))
+    if kind != "command":
+        raise GraphError(f"Node `{name}` is of type {kind}; the emulator runs command components.")
+    reference = node.get("component_id")
+    if not isinstance(reference, str) or not reference:
+        raise GraphError(f"Node `{name}` names no component.")
+    return reference
+
+
+def _input(entry: Json) -> Input:
+    return Input(
+        type=str(entry.get("type", "string")).lower(),
+        optional=_truth(entry.get("optional")),
+        default=entry.get("default"),
+        minimum=_number(entry.get("min")),
+        maximum=_number(entry.get("max")),
+        enum=tuple(str(value) for value in entry.get("enum") or ()),
+    )
+
+
+def _binding(entry: Any, spec: Input | None, assets: Assets, where: str) -> Binding | None:
+    text = entry.get("value", entry.get("uri")) if isinstance(entry, Mapping) else entry
+    match = _EXPRESSION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        kind = spec.type if spec is not None else "string"
+        return _value(entry, assets, kind)
+    path = match.group(1).split(".")
+    if path[:2] == ["parent", "inputs"] and len(path) == 3:
+        return GraphInput(path[2])
+    if path[:2] == ["parent", "jobs"] and len(path) == 5 and path[3] == "outputs":
+        return StepOutput(path[2], path[4])
+    raise GraphError(f"{where} is bound to {text}, which means nothing.")
+
+
+def _value(entry: Any, assets: Assets, kind: str = "") -> Value | LocalPath | None:
+    """A literal or a path; None for an optional input that was left out."""
+    if not isinstance(entry, Mapping):
+        return None if entry is None else Value(entry)
+    fields = _snake(entry)
+    given = str(fields.get("job_input_type") or "literal").lower()
+    uri = fields.get("uri")
+    if given == "literal" and uri is None:
+        value = fields.get("value")
+        if value is None:
+            return None
+        if kind in PATH_TYPES:
+            return LocalPath(assets.data(str(value), kind))
+        return Value(value)
+    if uri is None:
+        return None
+    return LocalPath(assets.data(str(uri), given if given in PATH_TYPES else kind or "uri_folder"))
+
+
+def _output(entry: Any) -> tuple[str | None, str | None]:
+    """(the graph's output that this is, the URI that was given for it)."""
+    if not isinstance(entry, Mapping):
+        return None, None
+    text = entry.get("value")
+    if isinstance(text, str) and (match := _EXPRESSION.fullmatch(text.strip())):
+        path = match.group(1).split(".")
+        if path[:2] == ["parent", "outputs"] and len(path) == 3:
+            return path[2], None
+    uri = entry.get("uri") or entry.get("path")
+    return None, None if uri is None else str(uri)
+
+
+def _nodes(node: Json, spec: Json) -> int:
+    for source in (node, spec):
+        count = _snake(source.get("resources") or {}).get("instance_count")
+        if count:
+            return int(count)
+    return 1
+
+
+def _ranks_per_node(name: str, node: Json, spec: Json) -> int:
+    distribution = _snake(node.get("distribution") or spec.get("distribution") or {})
+    kind = str(distribution.get("distribution_type") or distribution.get("type") or "pytorch").lower()
+    count = int(distribution.get("process_count_per_instance") or 1)
+    if kind != "pytorch" and count > 1:
+        raise GraphError(f"Node `{name}` starts its ranks by {kind}; the emulator knows PyTorch's way.")
+    return count
+
+
+def _snake(fields: Json) -> dict[str, Any]:
+    """Keys of one level as snake_case: the SDK writes nodes in either spelling."""
+    return {re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: "_" + m.group(1).lower(), key): v for key, v in fields.items()}
+
+
+def _first(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value[0]) if value else ""
+    return str(value or "")
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _truth(value: Any) -> bool:
+    return str(value).lower() == "true"

@@ -1,0 +1,158 @@
+"""Plays Azure's fine-tuning service in a rehearsal: a job's description in, an MLflow model folder out.
+
+    python -m azft.rehearsal.trainer --job job.json --output folder [--pytorch-output folder]
+
+job.json is `{"task", "model": folder, "train": file, "validation": file or null, "hyperparameters": {name: text}}`. It
+trains with azft's own code, on whatever model it is given (a stand-in, most likely), and keeps its checkpoints beside
+job.json, so that a second attempt after a preemption goes on where the first one stopped. A system pipeline's component
+can give the same on its command line: `--task --model --train [--validation] [--set name=value ...]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from azft.data.dataset import read_manifest
+from azft.data.prepare import prepare
+from azft.errors import AzftError, UsageError
+from azft.parameters import FinetuneParameters
+from azft.rehearsal.hyperparameters import read_hyperparameters
+from azft.rehearsal.model_folder import plain_folder, write_mlflow_folder
+
+_TASKS = {"chatcompletion": "chat-completion"}
+"""The service's task types, letters only, and the task that azft trains for them."""
+
+
+class Job(BaseModel):
+    """What the service is asked to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    model: Path
+    train: Path
+    validation: Path | None = None
+    hyperparameters: dict[str, str] = {}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; 1 with the service's words on stderr when the job can't be done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", type=Path)
+    parser.add_argument("--task")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--train", type=Path)
+    parser.add_argument("--validation", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="values")
+    parser.add_argument("--work", type=Path, help="where checkpoints go; beside the job file, else beside the output")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--pytorch-output", type=Path)
+    args = parser.parse_args(arguments)
+    try:
+        job = _read_job(args)
+        work = args.work or (args.job.parent if args.job else args.output.parent) / "work"
+        train(job, output=args.output, work=work, pytorch_output=args.pytorch_output)
+    except AzftError as error:
+        sys.stderr.write(f"UserError: {error}\n")
+        return 1
+    return 0
+
+
+def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = None) -> None:
+    """Carry a job out. `work` keeps the checkpoints; `output` becomes an MLflow model folder."""
+    task = _TASKS.get("".join(letter for letter in job.task.lower() if letter.isalpha()))
+    if task is None:
+        raise UsageError(f"The task type '{job.task}' is not supported by the rehearsal's trainer.")
+    settings = read_hyperparameters(job.hyperparameters, task=task, has_validation=job.validation is not None)
+    for note in settings.notes:
+        _say(f"note: {note}")
+    model = plain_folder(job.model, work / "model")
+    dataset = work / "dataset"
+    prepare(settings.prepare, model=model, train=job.train, validation=job.validation, output=dataset, progress=_say)
+    parameters = settings.with_warmup(int(read_manifest(dataset)["splits"]["train"]["sequences"]))
+    trained = _finetune(parameters, model, dataset, work)
+    _write_model(parameters, model, trained, output, task)
+    if pytorch_output is not None:
+        _fill(pytorch_output, output / "data" / "model")
+    _say(f"model: {output.name}")
+
+
+def _finetune(parameters: FinetuneParameters, model: Path, dataset: Path, work: Path) -> Path:
+    from azft.training.finetune import finetune  # torch takes seconds, and a wrong job needs none
+
+    trained = work / "trained"
+    finetune(
+        parameters,
+        model=model,
+        dataset=dataset,
+        trained=trained,
+        checkpoints=work / "checkpoints",
+        metrics=work / "metrics",
+    )
+    return trained
+
+
+def _write_model(parameters: FinetuneParameters, model: Path, trained: Path, output: Path, task: str) -> None:
+    import torch
+
+    from azft.training import lora, models
+    from azft.training.package import merge
+
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / "data", ignore_errors=True)
+    target = output / "data" / "model"
+    target.mkdir(parents=True)
+    if (trained / lora.CONFIG).is_file():
+        base = models.load_model(model, task=parameters.task, dtype=torch.float32)
+        models.save_model(merge(base, trained), target, models.stored_dtype(model))
+    else:
+        for file in sorted(trained.iterdir()):
+            if file.is_file() and file.name != "training.json":
+                shutil.copyfile(file, target / file.name)
+    before = {file.name for file in target.iterdir()}
+    models.copy_tokenizer(model, target)
+    tokenizer = [file for file in sorted(target.iterdir()) if file.name not in before or "token" in file.name]
+    if (model / "generation_config.json").is_file():
+        shutil.copyfile(model / "generation_config.json", target / "generation_config.json")
+    write_mlflow_folder(output, task=task, tokenizer_files=tokenizer)
+
+
+def _fill(target: Path, source: Path) -> None:
+    """Copy a folder's contents; the target may be a mount point."""
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _read_job(args: argparse.Namespace) -> Job:
+    fields: dict[str, Any]
+    if args.job is not None:
+        fields = orjson.loads(args.job.read_bytes())
+    else:
+        pairs = [text.partition("=") for text in args.values]
+        fields = {
+            "task": args.task,
+            "model": args.model,
+            "train": args.train,
+            "validation": args.validation,
+            "hyperparameters": {name: value for name, _, value in pairs},
+        }
+    try:
+        return Job.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"The job can't be read: {error}") from None
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
