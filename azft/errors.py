@@ -50,6 +50,10 @@ class AzftError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.fix}" if self.fix else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in the place of a traceback: what to do, and not where in azft it was noticed."""
+        return [f"{type(self).__name__}: {self}", *(str(finding) for finding in getattr(self, "findings", ()))]
+
 
 class UsageError(AzftError):
     """A command or function was asked for something that makes no sense."""

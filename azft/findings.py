@@ -61,6 +61,11 @@ class Finding:
             return ""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.findings import show
+
+        return show(self)
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.file else ""
         hint = f" {self.fix}" if self.fix else ""

@@ -171,6 +171,11 @@ class Plan(_Part):
         """The plan as canonical JSON; `Plan.from_json` reads it back."""
         return canonical_json(self.model_dump(mode="json"))
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.plan import show
+
+        return show(self)
+
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """Read a plan. Raises pydantic's `ValidationError` (a ValueError) for what is no plan of this version."""

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from azft.runs import Run
 
 
@@ -53,7 +51,7 @@ def summarize(run: Run) -> RunSummary:
         stand_in=plan["model"]["kind"] == "stand-in",
         folder=str(_short(run.folder)),
         training=_training(run),
-        evaluation=_evaluation(run),
+        evaluation=run.evaluation(),
         outputs={name: str(_short(path)) for name, path in run.outputs().items()},
     )
 
@@ -65,14 +63,6 @@ def _training(run: Run) -> dict[str, Any] | None:
     for line in lines:
         merged.update(line)
     return merged or None
-
-
-def _evaluation(run: Run) -> dict[str, Any] | None:
-    try:
-        found = orjson.loads((run.folder / "outputs" / "evaluation" / "evaluation.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _short(path: Path) -> Path:

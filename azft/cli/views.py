@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,6 +13,23 @@ from rich.text import Text
 
 from azft.cli.render import clean, console, symbols
 from azft.findings import Finding, Severity, by_severity
+from azft.words import duration, place, plural, size
+
+__all__ = [
+    "closing",
+    "duration",
+    "facts",
+    "findings",
+    "generic",
+    "heading",
+    "indent",
+    "place",
+    "plural",
+    "size",
+    "summary",
+    "table",
+    "text",
+]
 
 NARROW = 70
 """Columns below which a finding is stacked instead of set side by side."""
@@ -60,39 +76,6 @@ def heading(title: str) -> Text:
 def indent(renderable: RenderableType) -> RenderableType:
     """Two spaces further in."""
     return Padding(renderable, (0, 0, 0, 2))
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 error`, `2 errors`, `1,204 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them: `812 B`, `1.4 MiB`."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def place(path: Path | str) -> str:
-    """A path as short as it can be said from here."""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them: `4 s`, `2 min 05 s`, `3 h 12 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def summary(findings: Iterable[Finding]) -> Text:

@@ -78,6 +78,11 @@ class DataReport:
             "files": [summary.to_dict() for summary in self.files],
         }
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.data import show_report
+
+        return show_report(self)
+
 
 def check_data(
     recipe_file: RecipeFile,

@@ -75,6 +75,11 @@ class PreviewReport:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.data import show_preview
+
+        return show_preview(self)
+
 
 def preview(recipe_file: RecipeFile, tokenizer: ChatTokenizer, rows: int = 3) -> PreviewReport:
     """Render the first `rows` training rows.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from filelock import FileLock, Timeout
@@ -31,6 +31,9 @@ from filelock import FileLock, Timeout
 from azft.errors import AzftError
 from azft.files import append_line, read_lines, write_json
 from azft.redact import redact
+
+if TYPE_CHECKING:
+    from azft.runs.progress import Progress
 
 _LOCK_PATIENCE = 0.3
 """Seconds that taking a lock waits: whoever only looks at it holds it for microseconds."""
@@ -143,6 +146,32 @@ class Run:
         """Lines of metrics from a byte offset on, and the offset to ask from next."""
         return read_lines(self.folder / "outputs" / "metrics" / "metrics.jsonl", offset)
 
+    def progress(self) -> Progress:
+        """Which step is at what, and the losses so far."""
+        from azft.runs.progress import Progress
+
+        plan = self.plan
+        # A job that is the service's own has its own steps, which come with its events.
+        own = (plan.get("target") or {}).get("service", "pipeline") == "pipeline"
+        progress = Progress.of(step["name"] for step in plan["steps"] if own)
+        for event in self.events()[0]:
+            progress.take(event)
+        for line in self.metrics()[0]:
+            progress.take({"event": "metrics", "metrics": line})
+        return progress
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The figures of base and tuned model on the held-out rows; None as long as there are none."""
+        try:
+            found = orjson.loads((self.folder / "outputs" / "evaluation" / "evaluation.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Answers of base and tuned model to held-out prompts: `prompt`, `base`, `tuned`, `reference`."""
+        return read_lines(self.folder / "outputs" / "evaluation" / "samples.jsonl", 0)[0]
+
     def log_steps(self) -> list[str]:
         """The steps that have a log, oldest first."""
         logs = sorted((self.folder / "logs").glob("*.txt"), key=lambda path: (path.stat().st_ctime_ns, path.name))
@@ -216,6 +245,11 @@ class Run:
             if not status.state.active or (deadline is not None and time.monotonic() >= deadline):
                 return status
             time.sleep(0.1)
+
+    def _repr_html_(self) -> str:
+        from azft.views_html.run import show
+
+        return show(self)
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
