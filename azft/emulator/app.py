@@ -28,11 +28,17 @@ MODULES = (
     "admin",
     "identity",
     "workspace",
+    "storage",
+    "datastores",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
 
 IN_PROCESS_URL = "https://127.0.0.1:1"
 """The address when there is no socket: nothing listens there, and nothing needs to."""
+
+
+REGISTRY_PREFIX = "/mferp/managementfrontend/"
+"""What azure-ai-ml puts before a registry's paths."""
 
 
 def all_routes() -> list[Route]:
@@ -206,11 +212,13 @@ class Emulator:
 
 
 def _normalise(request: Request) -> Request:
-    """Blob addresses by host (`account.blob...`) become addresses by path (`/account/...`)."""
+    """Blob addresses by host (`account.blob...`) become addresses by path; registries lose a prefix."""
     host = request.url.split("/")[2] if "//" in request.url else ""
     path = request.path
     if host.lower().startswith(f"{ACCOUNT}.blob."):
         path = f"/{ACCOUNT}{path}"
     elif path.lower().startswith(f"/{ACCOUNT}.blob."):
         path = f"/{ACCOUNT}/" + path[1:].partition("/")[2]
+    elif path.lower().startswith(REGISTRY_PREFIX):
+        path = path[len(REGISTRY_PREFIX) - 1 :]
     return request if path == request.path else replace(request, path=path)

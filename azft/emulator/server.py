@@ -57,6 +57,13 @@ class Server:
                 transports[transport.get_extra_info("peername")] = transport
                 super().connection_made(transport)
 
+            def shutdown(self) -> None:
+                # A polite end of TLS would wait for every client that keeps its connection alive.
+                if self.cycle is None or self.cycle.response_complete:
+                    self.transport.abort()
+                else:
+                    super().shutdown()
+
             def connection_lost(self, exc: Exception | None) -> None:
                 transports.pop(self.client, None)
                 super().connection_lost(exc)
@@ -118,7 +125,9 @@ def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Sta
             body = await web.body()
         except ClientDisconnect:
             return WebResponse(status_code=400)
-        request = Request.of(web.method, str(web.url), web.headers.items(), body)
+        # The path as it was sent: signatures are over it, and a blob's name may hold an escaped character.
+        raw = web.scope["raw_path"].decode("ascii") + ("?" + web.url.query if web.url.query else "")
+        request = Request.of(web.method, emu.url + raw, web.headers.items(), body)
         try:
             response = await anyio.to_thread.run_sync(emu.handle, request, limiter=limiter[0])
         except ConnectionCutError:
