@@ -1,0 +1,143 @@
+"""Signing in: azure-identity's credentials behind one wrapper that remembers tokens and explains failures.
+
+Tokens live in memory only. They are remembered per scope until five minutes before they expire, because some SDK calls
+ask anew each time and `az` takes a second to answer.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from azft.azureml.errors import SignInError
+from azft.azureml.patience import renewable
+from azft.errors import AzftError, UsageError
+from azft.extras import needs
+from azft.redact import redact
+
+AUTH: dict[str, tuple[str, str, str]] = {
+    "default": ("DefaultAzureCredential", "whatever is signed in here", "Sign in: az login"),
+    "cli": ("AzureCliCredential", "az", "Sign in: az login (with --tenant where you have several)"),
+    "env": (
+        "EnvironmentCredential",
+        "a service principal in the environment",
+        "Set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET (or AZURE_CLIENT_CERTIFICATE_PATH).",
+    ),
+    "managed-identity": (
+        "ManagedIdentityCredential",
+        "the machine's managed identity",
+        "Give this machine an identity; AZURE_CLIENT_ID names a user-assigned one.",
+    ),
+    "workload": (
+        "WorkloadIdentityCredential",
+        "a federated token, as in Kubernetes or CI",
+        "Set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE.",
+    ),
+    "browser": ("InteractiveBrowserCredential", "a sign-in page", "Sign in on the page that opens."),
+    "device-code": ("DeviceCodeCredential", "a code typed on another device", "Enter the code in time."),
+}
+"""`--auth` -> azure-identity's class, whose sign-in it is, and what to do when it fails."""
+
+_MARGIN = 300.0
+_HINTS = {
+    "EnvironmentCredential": "set AZURE_CLIENT_ID and its companions",
+    "WorkloadIdentityCredential": "set AZURE_FEDERATED_TOKEN_FILE and its companions",
+    "ManagedIdentityCredential": "only on Azure's own machines",
+    "AzureCliCredential": "az login",
+    "AzurePowerShellCredential": "Connect-AzAccount",
+    "AzureDeveloperCliCredential": "azd auth login",
+}
+
+
+def make_credential(auth: str = "default") -> Credential:
+    """The credential of an `--auth` value. Raises `UsageError` for an unknown one; nothing is asked of Azure yet."""
+    if auth not in AUTH:
+        raise UsageError(f"Unknown --auth `{auth}`.", fix=f"There are: {', '.join(AUTH)}.")
+    with needs("azure", "Signing in to Azure"):
+        from azure import identity
+    options: dict[str, Any] = {"exclude_interactive_browser_credential": True} if auth == "default" else {}
+    if auth == "device-code":
+        options["prompt_callback"] = _show_code
+    kind = getattr(identity, AUTH[auth][0])
+    return Credential(auth, lambda: kind(**options))
+
+
+class Credential:
+    """A token credential as Azure's SDKs expect one. `auth` says which."""
+
+    def __init__(self, auth: str, make: Callable[[], Any], *, clock: Callable[[], float] = time.time) -> None:
+        self.auth = auth
+        self._make = make
+        self._made: Any = None
+        self._tokens: dict[tuple[str, ...], Any] = {}
+        self._lock = threading.Lock()
+        self._clock = clock
+        renewable.add(self)
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        """A token for the scopes. Raises `SignInError` that lists what was tried."""
+        fresh = bool(options.get("claims"))  # Azure asks for another token than the one it got
+        with self._lock:
+            token = self._tokens.get(scopes)
+            if fresh or token is None or token.expires_on - self._clock() < _MARGIN:
+                token = self._tokens[scopes] = self._ask(scopes, options)
+            return token
+
+    def forget(self) -> None:
+        """Drop the remembered tokens, and what azure-identity remembers behind them: Azure refused one."""
+        with self._lock:
+            self._tokens.clear()
+            self._made = None
+
+    def close(self) -> None:
+        """Free what the credential holds."""
+        if self._made is not None and hasattr(self._made, "close"):
+            self._made.close()
+
+    def _ask(self, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
+        from azure.core.exceptions import ClientAuthenticationError
+
+        try:
+            if self._made is None:
+                self._made = self._make()
+            return self._made.get_token(*scopes, **options)
+        except AzftError:
+            raise
+        except (ClientAuthenticationError, ValueError) as error:  # ValueError: what it needs is not set
+            raise sign_in_error(self.auth, str(error)) from None
+
+
+def sign_in_error(auth: str, words: str) -> SignInError:
+    """The error for a sign-in that failed: what was tried, why each failed, and what to do."""
+    _, whose, fix = AUTH[auth]
+    tried = list(read_attempts(words)) if auth == "default" else []
+    if not tried:
+        return SignInError(f"Signing in with --auth {auth} ({whose}) failed.", fix=f"{fix}\n{redact(_short(words))}")
+    lines = [f"  {name}: {why}" + (f" ({_HINTS[name]})" if name in _HINTS else "") for name, why in tried]
+    return SignInError(
+        f"Nobody is signed in to Azure here; {len(tried)} ways were tried.",
+        fix="\n".join([f"{fix}, or name one way with --auth ({', '.join(list(AUTH)[1:])}).", "Tried:", *lines]),
+    )
+
+
+def read_attempts(words: str) -> Iterator[tuple[str, str]]:
+    """(credential, why it failed) for each line of azure-identity's account of a chain."""
+    for line in redact(words).splitlines():
+        if match := re.match(r"\s*(\w+Credential): (.+)", line):
+            yield match.group(1), _short(match.group(2))
+
+
+def _short(text: str) -> str:
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= 240 else f"{first[:237]}..."
+
+
+def _show_code(uri: str, code: str, _expires: Any) -> None:
+    """Ask for the code where a person reads: on standard error. The code is worthless once it was used."""
+    import sys
+
+    sys.stderr.write(f"To sign in, open {uri} and enter the code {code}\n")
+    sys.stderr.flush()
