@@ -99,6 +99,10 @@ class StalePlanError(AzftError):
     exit_code = ExitCode.NOT_FOUND
 
 
+class UnreachableError(AzftError):
+    """The place where something runs can't be reached or does not answer. What runs there goes on."""
+
+
 class JobFailedError(AzftError):
     """A submitted job ended in failure."""
 

@@ -9,14 +9,16 @@
     outputs/<name>/   what came out; outputs/metrics/metrics.jsonl has the training's metrics
     cancel.json       somebody asked for the run's end
     lock              held by the process that carries the run out
+    azure.json        where in Azure it runs, when it does: {"subscription", "resource_group", "workspace", "job", ...}
+    mirror.json       when and how far what is in Azure was brought here
 
-A state says what was last known. Only the lock tells a running process from one that died: `Run.state` looks at both.
+A state says what was last known. Of a run on this machine only the lock tells a running process from one that died:
+`Run.state` looks at both. A run in Azure needs no process here; its state is what Azure last said.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,13 +103,33 @@ class Run:
         return self._read("environment.json") if (self.folder / "environment.json").is_file() else {}
 
     @property
+    def remote(self) -> bool:
+        """Whether it runs elsewhere, so that no process here stands behind it."""
+        return (self.folder / "azure.json").is_file()
+
+    @property
+    def azure(self) -> dict[str, Any]:
+        """Where in Azure it runs: workspace, job, address in the studio. Only a remote run has it."""
+        return self._read("azure.json")
+
+    def refreshed(self) -> str | None:
+        """When what runs elsewhere was last brought up to date here (UTC, ISO 8601); None when it never was."""
+        try:
+            found = orjson.loads((self.folder / "mirror.json").read_bytes()).get("refreshed")
+        except (OSError, ValueError):
+            return None
+        return str(found) if found else None
+
+    @property
     def state(self) -> RunState:
         """The state, with a process that died taken into account."""
         return self.status().state
 
     def status(self) -> Status:
-        """State and details. An active state that no process stands behind is `Interrupted`."""
+        """State and details. An active state here that no process stands behind is `Interrupted`."""
         status = self.recorded_status()
+        if self.remote:
+            return status
         if status.state in {RunState.PREPARING, RunState.RUNNING} and not self.is_held():
             # It may have ended between the two looks.
             status = self.recorded_status()
@@ -128,7 +150,13 @@ class Run:
     ) -> None:
         """Replace state.json. Only the lock's holder may."""
         status = Status(
-            state, now(), step, redact(message), redact(fix), attempt, os.getpid() if state.active else None
+            state,
+            now(),
+            step,
+            redact(message),
+            redact(fix),
+            attempt,
+            os.getpid() if state.active and not self.remote else None,
         )
         write_json(self.folder / "state.json", status.to_dict())
 
@@ -215,11 +243,14 @@ class Run:
             return True
 
     @contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Try to become the process that carries the run out; yields whether it worked. The process's end frees it."""
+    def hold(self, patience: float = _LOCK_PATIENCE) -> Iterator[bool]:
+        """Try to become the process that carries the run out (or brings a remote one up to date).
+
+        Yields whether it worked within `patience` seconds. The process's end frees it.
+        """
         lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(timeout=_LOCK_PATIENCE, poll_interval=0.01)
+            lock.acquire(timeout=patience, poll_interval=0.01)
         except Timeout:
             yield False
             return
@@ -233,18 +264,9 @@ class Run:
 
         `timeout` is in seconds; when it is over the status is returned as it is. Nothing is ever stopped by this.
         """
-        from azft.runs.watching import Watcher
+        from azft.runs.watching import follow
 
-        watcher = Watcher(self)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            status = self.status()
-            for event in watcher.news():
-                if on_event is not None:
-                    on_event(event)
-            if not status.state.active or (deadline is not None and time.monotonic() >= deadline):
-                return status
-            time.sleep(0.1)
+        return follow(self, on_event, timeout=timeout)
 
     def _repr_html_(self) -> str:
         from azft.views_html.run import show

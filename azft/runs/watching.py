@@ -1,11 +1,18 @@
-"""Watching a run from any process: what is new since the last look, each line once, none lost."""
+"""Watching a run from any process: what is new since the last look, each line once, none lost.
+
+A run elsewhere is brought up to date first, by whoever knows the place (`refresh_with`): the record below `.azft` is
+then read as if it ran here. A place that does not answer is no news of the run: watching rides over it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from azft.runs.record import Run
+from azft.errors import UnreachableError
+from azft.runs.record import Run, Status, now
 
 Event = dict[str, Any]
 
@@ -33,3 +40,91 @@ class Watcher:
         metrics, self._metrics = self.run.metrics(self._metrics)
         yield from ({"event": "metrics", "step": "finetune", "metrics": line} for line in metrics)
         yield from events
+
+
+@dataclass
+class Pace:
+    """Seconds between two looks: short while there is news, longer and longer while there is none."""
+
+    first: float
+    longest: float
+    current: float = 0.0
+
+    @classmethod
+    def of(cls, run: Run) -> Pace:
+        """A tenth of a second here; half a second to five where each look costs requests."""
+        return cls(0.5, 5.0) if run.remote else cls(0.1, 0.1)
+
+    def next(self, *, news: bool) -> float:
+        """How long to wait now."""
+        self.current = self.first if news or not self.current else min(self.current * 1.3, self.longest)
+        return self.current
+
+
+class Refresher:
+    """Brings a remote run's record up to date, and tells of outages instead of ending on them."""
+
+    def __init__(self, run: Run, on_event: Callable[[Event], None] | None) -> None:
+        self.run = run
+        self.on_event = on_event or (lambda _: None)
+        self.unreachable = False
+
+    def __call__(self) -> bool:
+        """Whether the record is now as the place says. Always so for a run on this machine."""
+        if not self.run.remote:
+            return True
+        try:
+            refresh(self.run)
+        except UnreachableError as error:
+            if not self.unreachable:
+                self.on_event({"event": "unreachable", "time": now(), "message": error.message, "fix": error.fix})
+            self.unreachable = True
+            return False
+        if self.unreachable:
+            self.on_event({"event": "reachable", "time": now()})
+        self.unreachable = False
+        return True
+
+
+_refresh: Callable[[Run], None] | None = None
+
+
+def refresh_with(function: Callable[[Run], None]) -> None:
+    """Say how a run elsewhere is brought up to date. The modes do, which know where it runs."""
+    global _refresh  # noqa: PLW0603 - one for the process, set by the layer above
+    _refresh = function
+
+
+def refresh(run: Run) -> None:
+    """Bring a remote run's record up to date. Raises `UnreachableError` when the place does not answer."""
+    if run.remote and _refresh is not None:
+        _refresh(run)
+
+
+def follow(
+    run: Run,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    timeout: float | None = None,
+    watcher: Watcher | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Status:
+    """Follow a run to its end, passing on events, metrics and log lines as they come; returns how it ended.
+
+    `timeout` is in seconds; when it is over the status is returned as it is. Nothing is ever stopped by this. By
+    default the watching starts now; a `watcher` says from where instead.
+    """
+    tell = on_event or (lambda _: None)
+    watcher = watcher or Watcher(run)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    bring, pace = Refresher(run, tell), Pace.of(run)
+    while True:
+        bring()
+        status = run.status()  # before the lines: whatever was written before the end is then read
+        news = False
+        for event in watcher.news():
+            news = True
+            tell(event)
+        if not status.state.active or (deadline is not None and time.monotonic() >= deadline):
+            return status
+        sleep(pace.next(news=news))
