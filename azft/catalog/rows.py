@@ -10,20 +10,16 @@ import difflib
 import functools
 import re
 from importlib.resources import files
-from typing import Any
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
+from azft.catalog.tables import Row, read_shipped, read_table
 from azft.errors import AzftError
 from azft.training.stand_in import SpecialTokens
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FamilyRow(_Row):
+class FamilyRow(Row):
     """Models that share a chat template: what a stand-in of one of them is given."""
 
     template: str
@@ -36,7 +32,7 @@ class FamilyRow(_Row):
         return files("azft.catalog").joinpath("templates", self.template).read_text(encoding="utf-8")
 
 
-class PackageRow(_Row):
+class PackageRow(Row):
     """A package of the Python registry that carries the weights, for machines that reach no hub."""
 
     name: str
@@ -46,7 +42,40 @@ class PackageRow(_Row):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class ModelRow(_Row):
+class MaasRow(Row):
+    """What serverless fine-tuning does with a model: where it offers it, or when it stopped."""
+
+    regions: tuple[str, ...] = ()
+    retired: datetime.date | None = None
+    successor: str | None = None
+    """The nearest model that is still offered."""
+
+    @model_validator(mode="after")
+    def _offered_or_retired(self) -> Self:
+        if bool(self.regions) == (self.retired is not None):
+            raise ValueError("give either `regions` or `retired`")
+        return self
+
+
+class AzureRow(Row):
+    """What Azure does with a model."""
+
+    registry: str
+    model: str | None = None
+    """Its name in the registry, where that is another."""
+    type: Literal["mlflow_model", "custom_model"] = "mlflow_model"
+    provider: str
+    maas: MaasRow | None = None
+    source: str
+    date: datetime.date
+
+    @property
+    def is_microsofts(self) -> bool:
+        """Whether no marketplace subscription is needed."""
+        return self.provider == "Microsoft"
+
+
+class ModelRow(Row):
     """One model. What nobody published is None."""
 
     name: str
@@ -66,6 +95,7 @@ class ModelRow(_Row):
     layers: int | None = None
     vocab_size: int | None = None
     package: PackageRow | None = None
+    azure: AzureRow | None = None
     source: str
     date: datetime.date
 
@@ -74,8 +104,15 @@ class ModelRow(_Row):
         """Everything a recipe may call it."""
         return (self.name, *self.aliases, *([self.hub_id] if self.hub_id else []))
 
+    @property
+    def registry_id(self) -> str | None:
+        """Its id in Azure's registry, as the newest version; None when no registry holds it."""
+        if self.azure is None:
+            return None
+        return f"azureml://registries/{self.azure.registry}/models/{self.azure.model or self.name}/labels/latest"
 
-class Catalog(_Row):
+
+class Catalog(Row):
     """All rows."""
 
     families: dict[str, FamilyRow]
@@ -85,53 +122,27 @@ class Catalog(_Row):
 @functools.cache
 def load_catalog() -> Catalog:
     """The catalog that ships with azft."""
-    source = files("azft.catalog").joinpath("models.yaml")
-    return parse_catalog(source.read_text(encoding="utf-8"), name="azft/catalog/models.yaml")
+    return parse_catalog(read_shipped("models.yaml"), name="azft/catalog/models.yaml")
 
 
 def parse_catalog(text: str, *, name: str) -> Catalog:
     """Rows from YAML text. Raises `AzftError` with `name:line` for each row that doesn't fit."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        catalog = Catalog.model_validate(yaml.safe_load(text))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise AzftError(f"{name}:{line}: not valid YAML: {error.problem}.") from None
-    except ValidationError as error:
-        problems = [
-            f"{name}:{_line(root, detail['loc'])}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-            for detail in error.errors(include_url=False)
-        ]
-        raise AzftError("\n".join(problems)) from None
+    catalog, table = read_table(text, Catalog, name=name)
     seen: dict[str, str] = {}
     for index, row in enumerate(catalog.models):
-        line = _line(root, ("models", index))
+        where = table.place("models", index)
         if row.family not in catalog.families:
-            raise AzftError(f"{name}:{line}: model `{row.name}` is of the family `{row.family}`, which has no row.")
+            raise AzftError(f"{where}: model `{row.name}` is of the family `{row.family}`, which has no row.")
         for known_as in {text.casefold() for text in row.names}:
             if known_as in seen:
-                raise AzftError(f"{name}:{line}: `{known_as}` names both `{seen[known_as]}` and `{row.name}`.")
+                raise AzftError(f"{where}: `{known_as}` names both `{seen[known_as]}` and `{row.name}`.")
             seen[known_as] = row.name
+    for index, row in enumerate(catalog.models):
+        successor = row.azure.maas.successor if row.azure and row.azure.maas else None
+        if successor is not None and successor.casefold() not in seen:
+            where = table.place("models", index, "azure")
+            raise AzftError(f"{where}: the successor `{successor}` of `{row.name}` has no row.")
     return catalog
-
-
-def _line(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
-    """The line of the deepest part of `path` that is written down."""
-    line = 1
-    for part in path:
-        if node is None:
-            return line
-        line = node.start_mark.line + 1
-        child: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == part:
-                    line, child = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            child = node.value[part]
-            line = child.start_mark.line + 1
-        node = child
-    return line
 
 
 def find(name: str) -> ModelRow | None:
