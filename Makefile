@@ -23,15 +23,17 @@ test: $(VENV)/.dev ## all fast tests
 test-slow: $(VENV)/.dev ## the long sweeps too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or not slow"
 
-check: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, no outputs in notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/strip_notebooks.py --check notebooks/*.ipynb
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev ## let ruff put the code in order
+format: $(VENV)/.dev ## let ruff put the code in order, and take outputs out of notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	-$(BIN)/python scripts/strip_notebooks.py notebooks/*.ipynb
 
 bench: ## azft beside its peers, one table (its own environment, because the peers pull in a lot)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.bench

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from azft.errors import AzftError
     from azft.findings import Finding, Severity
+    from azft.jupyter import watch
     from azft.recipe import Recipe
     from azft.recipe_file import RecipeFile, load_recipe
 
@@ -61,6 +62,7 @@ __all__ = [
     "runs",
     "submit",
     "summarize",
+    "watch",
 ]
 
 _HOMES = {
@@ -70,6 +72,7 @@ _HOMES = {
     "RecipeFile": "azft.recipe_file",
     "Severity": "azft.findings",
     "load_recipe": "azft.recipe_file",
+    "watch": "azft.jupyter",
 }
 """Where a public name lives when it isn't `azft.api`."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 
@@ -35,8 +36,11 @@ def hub_folder(hub_id: str, revision: str | None) -> Path | None:
     None when there is none, or when huggingface_hub (extra `train`) isn't installed. The snapshot may be incomplete.
     """
     try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
+        with warnings.catch_warnings():
+            # In a notebook without ipywidgets the import tells of bars that it can't draw; none is drawn here.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            from huggingface_hub import try_to_load_from_cache
+            from huggingface_hub.errors import HFValidationError
     except ImportError:
         return None
     try:

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from azft.runs.progress import Progress
 
 _STATES = {"Completed": "good", "Failed": "error", "Canceled": "warning", "Interrupted": "warning"}
-_STEPS = {"done": "good", "reused": "good", "failed": "error", "canceled": "warning", "stopped": "warning"}
+_STEPS = {
+    "done": "good",
+    "reused": "good",
+    "failed": "error",
+    "canceled": "warning",
+    "stopped": "warning",
+    "running": "info",
+}
 _SAMPLES = 5
 """Answers of before and after that are shown."""
 
@@ -49,16 +56,15 @@ def heading(name: str, status: Status) -> Html:
     return join([title, *(element("div", part, name="azft-dim") for part in said)])
 
 
-def steps(progress: Progress) -> Html:
-    """A table of the steps."""
-    rows = [
-        (
-            step.name,
-            badge(step.state, _STEPS[step.state]) if step.state in _STEPS else step.state,
-            "" if step.seconds is None else duration(step.seconds),
-        )
-        for step in progress.steps.values()
-    ]
+def steps(progress: Progress, *, now: float | None = None) -> Html:
+    """A table of the steps. With `now` (seconds since 1970) a running step's time so far is shown."""
+    rows = []
+    for step in progress.steps.values():
+        spent = step.seconds
+        if spent is None and now is not None and step.started is not None and step.state == "running":
+            spent = now - step.started
+        state = badge(step.state, _STEPS[step.state]) if step.state in _STEPS else step.state
+        rows.append((step.name, state, "" if spent is None else duration(spent)))
     return table("Steps", ("step", "state", "time"), rows, numbers=("time",)) if rows else Html()
 
 
