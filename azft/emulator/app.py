@@ -18,7 +18,7 @@ from azft.emulator import identity, server
 from azft.emulator.certificate import ensure_certificate
 from azft.emulator.clock import Clock
 from azft.emulator.faults import Faults
-from azft.emulator.http import ApiError, ConnectionCutError, Request, Response, Route, Router
+from azft.emulator.http import ApiError, ConnectionCutError, Request, Response, Route, Router, not_found
 from azft.emulator.log import RequestLog
 from azft.emulator.settings import ACCOUNT, Settings
 from azft.emulator.state import State
@@ -30,6 +30,10 @@ MODULES = (
     "workspace",
     "storage",
     "datastores",
+    "asset_routes",
+    "registry",
+    "compute",
+    "operations",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
 
@@ -68,6 +72,7 @@ class Emulator:
         self._certificate: Path | None = None
         self._router = Router(all_routes())
         self._closers: list[contextlib.AbstractContextManager[object]] = []
+        self._hidden = {path: float(found["until"]) for path, found in self.state.list("hidden")}
         self.stopping = threading.Event()
         """Set when it ends: whatever runs in a thread of its own looks at it."""
         kept = self.state.get("emulator", "emulator")
@@ -185,12 +190,27 @@ class Emulator:
             request = request.with_params(params)
             if "workspace" in params:
                 check_workspace(self, request)
+            if request.method == "GET" and self.hidden(request.path):
+                raise not_found(f"The resource {request.path.rsplit('/', 1)[-1]}")
             response = route.handler(self, request)
+            if request.method == "PUT" and response.status < 300:
+                self._hide(request)
         except ApiError as error:
             return error.response()
         if self.faults.take("answer-lost", method=request.method, path=request.path):
             raise ConnectionCutError
         return response
+
+    def hidden(self, path: str) -> bool:
+        """Whether the fault `not-visible-yet` still hides what was created at this path; for lists."""
+        until = self._hidden.get(path.lower())
+        return until is not None and self.clock.now() < until
+
+    def _hide(self, request: Request) -> None:
+        if self.faults.take("not-visible-yet", method=request.method, path=request.path):
+            until = self.clock.now() + self.settings.visible_seconds
+            self._hidden[request.path.lower()] = until
+            self.state.put("hidden", request.path.lower(), {"until": until})
 
     def _fault_before(self, request: Request) -> Response | None:
         moment = {"method": request.method, "path": request.path}

@@ -70,7 +70,7 @@ def list_secrets(emu: Emulator, request: Request) -> Response:
         message = f"Datastore {name} has no credentials: it is accessed by identity."
         raise ApiError(400, "UserError", message, "BadArgument/NoCredentials")
     if request.json().get("expirableSecret"):
-        token = storage_access.sas(emu, permissions="racwdl", container=CONTAINERS[name], by_key=True)
+        token = storage_access.account_sas(emu, "racwdl")
         return Response(200, {"secretsType": "Sas", "sasToken": token})
     return Response(200, {"secretsType": "AccountKey", "key": storage_access.account_key(emu)})
 

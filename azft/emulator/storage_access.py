@@ -52,27 +52,27 @@ def account_key(emu: Emulator) -> str:
     return base64.b64encode(hashlib.sha512(f"account key {emu.secret}".encode()).digest()).decode()
 
 
-def sas(
-    emu: Emulator, path: str = "", *, permissions: str = "r", container: str = CONTAINER, by_key: bool = False
-) -> str:
-    """A SAS token of a day for a blob, or for the whole container when `path` is empty.
-
-    An identity signs it when the keys are disabled, unless `by_key` insists (and then it opens nothing).
-    """
-    now = datetime.now(UTC)
-    fields = {
-        "sv": SAS_VERSION,
-        "st": _time(now - timedelta(minutes=15)),
-        "se": _time(now + timedelta(hours=24)),
-        "sr": "b" if path else "c",
-        "sp": permissions,
-        "spr": "https",
-    }
-    if keys_disabled(emu) and not by_key:
+def sas(emu: Emulator, path: str = "", *, permissions: str = "r", container: str = CONTAINER) -> str:
+    """A SAS token of a day for a blob, or for a container if `path` is empty; an identity's if keys are disabled."""
+    fields = {**_validity(), "sr": "b" if path else "c", "sp": permissions}
+    if keys_disabled(emu):
         fields |= {"skoid": identity.PRINCIPAL, "sktid": TENANT, "skt": fields["st"], "ske": fields["se"]}
         fields |= {"sks": "b", "skv": SAS_VERSION}
     fields["sig"] = _sign_sas(emu, fields, container, path)
     return urlencode(fields, quote_via=quote)
+
+
+def account_sas(emu: Emulator, permissions: str) -> str:
+    """A SAS token of a day for the whole account, signed by its key: what a datastore's secret is."""
+    fields = {**_validity(), "ss": "b", "srt": "sco", "sp": permissions}
+    fields["sig"] = _sign_sas(emu, fields, "", "")
+    return urlencode(fields, quote_via=quote)
+
+
+def _validity() -> dict[str, str]:
+    now = datetime.now(UTC)
+    start, end = _time(now - timedelta(minutes=15)), _time(now + timedelta(hours=24))
+    return {"sv": SAS_VERSION, "spr": "https", "st": start, "se": end}
 
 
 def blob_url(emu: Emulator, path: str = "", *, container: str = CONTAINER) -> str:
@@ -142,6 +142,9 @@ def _failed(detail: str) -> StorageError:
 
 
 def _sign_sas(emu: Emulator, fields: dict[str, str], container: str, path: str) -> str:
+    if "srt" in fields:
+        names = ("sp", "ss", "srt", "st", "se", "sip", "spr", "sv", "ses")
+        return _hmac(account_key(emu), "\n".join([ACCOUNT, *(fields.get(name, "") for name in names), ""]))
     resource = f"/blob/{ACCOUNT}/{container}" + (f"/{path}" if path else "")
     if "skoid" in fields:
         # saoid, suoid and scid are never set here; they are signed as empty lines.
