@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from azft.emulator import identity, server
+from azft.emulator import identity, job_states, server
 from azft.emulator.certificate import ensure_certificate
 from azft.emulator.clock import Clock
 from azft.emulator.faults import Faults
@@ -34,6 +34,8 @@ MODULES = (
     "registry",
     "compute",
     "operations",
+    "jobs",
+    "history",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
 
@@ -103,6 +105,7 @@ class Emulator:
         self.url = f"https://127.0.0.1:{port}"
         self._server = server.Server(self, listener, self._certificate, key)
         self._server.start()
+        job_states.resume(self)
 
     def stop(self) -> None:
         """Stop listening, end what was started, let go of the state."""
