@@ -6,62 +6,59 @@ and the dated catalog can show are decided here; `azft.payloads` only puts it in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
 
 import azft
-from azft.catalog import ResolvedModel
-from azft.catalog.rows import find
-from azft.files import sha256_bytes, sha256_file, sha256_tree
-from azft.findings import by_severity
-from azft.plan import Plan, PlannedStep, PlannedUpload, Target, planned_inputs, planned_steps
+from azft.catalog import Located, ResolvedModel, locate_model, resolve_model
+from azft.catalog.folder import cached_sha256, folder_identity
+from azft.catalog.system_pipelines import component_id, system_pipelines
+from azft.errors import FindingsError
+from azft.files import sha256_bytes, sha256_file
+from azft.findings import Finding, Severity, by_severity
+from azft.plan import Plan, PlannedInput, Target, catalog_sha256, planned_inputs, planned_steps
+from azft.planned_uploads import data_uploads, model_upload, own_uploads
 from azft.recipe_file import RecipeFile
-from azft.staging import code_files, code_hash, environment_folder
+from azft.staging import code_hash
+from azft.targets import finetuning, system
+from azft.targets.bills import bills
+from azft.targets.data import ROLES, count_rows, data_findings
+from azft.targets.machines import Machines, choose_machines, machine_findings
+from azft.targets.models import GivenModel, give_model, model_findings, needs_marketplace, route_findings
+from azft.targets.own import OWN_PIPELINE
+from azft.targets.table import Scalar, Setting, Table, finding, not_offered, translate
 
 Service = Literal["serverless-finetuning", "pipeline", "system-pipeline", "finetuning-job"]
 _SERVICES: dict[str, Service] = {"azft": "pipeline", "system": "system-pipeline", "finetuning": "finetuning-job"}
-NAME_CHARACTERS = 32
-"""How much of a content hash is in an asset's name: 128 bits."""
+TABLES: dict[str, Table] = {
+    "serverless-finetuning": finetuning.SERVERLESS,
+    "finetuning-job": finetuning.ON_MACHINES,
+    "system-pipeline": system.SYSTEM,
+    "pipeline": OWN_PIPELINE,
+}
+_WORDS = {
+    "serverless-finetuning": "serverless fine-tuning",
+    "finetuning-job": "a fine-tuning job",
+    "system-pipeline": "the system pipeline",
+    "pipeline": "azft's pipeline",
+}
 
 
 def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
-    """Resolve a recipe for `maas` or `maap`. Errors among the findings don't raise."""
+    """Resolve a recipe for `maas` or `maap`.
+
+    Errors among the findings don't raise here; a model whose name means nothing does (`FindingsError`), because there
+    is nothing to plan with.
+    """
+    draft = _Draft.of(recipe_file, mode)
+    target = draft.target()
     recipe = recipe_file.recipe
-    maap = recipe.modes.maap
-    service: Service = "serverless-finetuning" if mode == "maas" else _SERVICES[maap.pipeline]
-    inputs = planned_inputs(recipe_file)
-    own = service == "pipeline"
-    steps = planned_steps(recipe) if own else ()
-    model, model_id = _model(recipe_file)
-    gpus = (maap.gpus_per_node or 1) if mode == "maap" else 1
-    uploads = [
-        PlannedUpload(
-            kind="data", name=f"azft-data-{i.sha256[:NAME_CHARACTERS]}", path=i.path, bytes=i.bytes, sha256=i.sha256
-        )
-        for i in inputs
-    ]
-    if own:
-        uploads += _own_uploads(steps)
-    target = Target(
-        service=service,
-        model_id=model_id,
-        region=recipe.modes.maas.region if mode == "maas" else None,
-        compute=maap.compute if mode == "maap" else None,
-        vm_size=maap.vm_size if mode == "maap" else None,
-        instance_types=tuple(maap.instance_types) if mode == "maap" else (),
-        nodes=maap.nodes if mode == "maap" else 1,
-        gpus_per_node=gpus,
-        tier=maap.tier if mode == "maap" else "dedicated",
-        hyperparameters={
-            "num_train_epochs": f"{recipe.training.epochs:g}",
-            "per_device_train_batch_size": str(recipe.training.micro_batch_size),
-            "learning_rate": str(recipe.learning_rate),
-        }
-        if service in ("serverless-finetuning", "finetuning-job")
-        else {},
-        uploads=tuple(uploads),
-    )
-    draft = Plan(
+    plan = Plan(
         name=recipe.name,
         mode=mode,
         hash="",
@@ -70,67 +67,206 @@ def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
         recipe_path=recipe_file.path,
         recipe_sha256=sha256_file(recipe_file.path),
         recipe=recipe.to_dict(),
-        inputs=inputs,
-        model=model,
-        code_hash=code_hash() if own else "",
-        processes=gpus,
-        steps=steps,
-        findings=tuple(by_severity([])),
+        inputs=draft.inputs,
+        model=draft.resolved_model(),
+        code_hash=code_hash() if draft.own else "",
+        processes=draft.machines.gpus_per_node,
+        steps=planned_steps(recipe) if draft.own else (),
+        findings=tuple(by_severity(draft.findings(target))),
         target=target,
     )
-    return draft.model_copy(update={"hash": draft.computed_hash()})
+    target = target.model_copy(update={"catalog_sha256": catalog_sha256(plan)})
+    plan = plan.model_copy(update={"target": target})
+    return plan.model_copy(update={"hash": plan.computed_hash()})
 
 
-def _model(recipe_file: RecipeFile) -> tuple[ResolvedModel, str]:
-    name = recipe_file.recipe.model
-    row = find(name)
-    model_id = (
-        name
-        if name.startswith("azureml://")
-        else f"azureml://registries/azureml/models/{row.name if row else name}/labels/latest"
-    )
-    return (
-        ResolvedModel(
-            kind="registry",
-            name=name,
-            identity=sha256_bytes(model_id.encode()),
-            description=model_id,
+@dataclass(frozen=True)
+class _Draft:
+    """All that is found out about a recipe before the plan is put together."""
+
+    recipe_file: RecipeFile
+    mode: str
+    service: Service
+    located: Located
+    given: GivenModel | None
+    machines: Machines
+    inputs: tuple[PlannedInput, ...]
+    setting: Setting
+
+    @classmethod
+    def of(cls, recipe_file: RecipeFile, mode: str) -> _Draft:
+        recipe = recipe_file.recipe
+        service: Service = "serverless-finetuning" if mode == "maas" else _SERVICES[recipe.modes.maap.pipeline]
+        located = locate_model(recipe_file)
+        machines = Machines(None, 1) if mode == "maas" else choose_machines(recipe)
+        nodes = 1 if mode == "maas" else recipe.modes.maap.nodes
+        rows = count_rows(recipe_file.resolve(recipe.data.train)) if service == "system-pipeline" else None
+        files = planned_inputs(recipe_file, ROLES[service])
+        if service == "system-pipeline":
+            files += tuple(_parameter_files(recipe_file))
+        return cls(
+            recipe_file=recipe_file,
+            mode=mode,
+            service=service,
+            located=located,
+            given=give_model(located, service=service),
+            machines=machines,
+            inputs=files,
+            setting=Setting(recipe, ranks=nodes * machines.gpus_per_node, rows=rows),
+        )
+
+    @property
+    def own(self) -> bool:
+        """Whether azft's own pipeline runs."""
+        return self.service == "pipeline"
+
+    def target(self) -> Target:
+        """Where and what, exactly."""
+        recipe = self.recipe_file.recipe
+        maap = recipe.modes.maap if self.mode == "maap" else None
+        folder = self.given.folder if self.given else None
+        uploads = data_uploads(self.inputs)
+        if folder is not None:
+            uploads.append(model_upload(folder))
+        if self.own:
+            uploads += own_uploads(planned_steps(recipe))
+        target = Target(
+            service=self.service,
+            model_id=self._model_id(),
+            model_type=self.given.type if self.given else "mlflow_model",
+            region=None if maap else recipe.modes.maas.region,
+            compute=maap.compute if maap else None,
+            vm_size=maap.vm_size if maap else None,
+            instance_types=tuple(maap.instance_types) if maap else (),
+            nodes=maap.nodes if maap else 1,
+            gpus_per_node=self.machines.gpus_per_node,
+            tier=maap.tier if maap else "dedicated",
+            max_nodes=(maap.max_nodes or maap.nodes) if maap and maap.compute else None,
+            idle_seconds=maap.idle_seconds if maap and maap.compute else None,
+            marketplace=needs_marketplace(self.located.row, self.service),
+            hyperparameters=self._hyperparameters(),
+            component=component_id(system_pipelines()[recipe.task]) if self.service == "system-pipeline" else None,
+            parameters=self._parameters(),
+            uploads=tuple(uploads),
+        )
+        return target.model_copy(update={"bills": tuple(bills(recipe, target))})
+
+    def _model_id(self) -> str:
+        if self.given is None:
+            return self.located.name
+        return model_upload(self.given.folder).reference if self.given.folder is not None else self.given.id
+
+    def resolved_model(self) -> ResolvedModel:
+        """The model as the plan names it; a folder that is uploaded is watched for changes."""
+        model_id = self._model_id()
+        folder = self.given.folder if self.given else None
+        row = self.located.row
+        return ResolvedModel(
+            kind="registry" if folder is None else "folder" if self.located.folder is not None else "cached",
+            name=self.located.name,
+            path=folder,
+            identity=sha256_bytes(model_id.encode()) if folder is None else folder_identity(folder),
+            description=f"{self.located.name}, from {folder}" if folder is not None else model_id,
             context_length=row.context_length if row else None,
-        ),
-        model_id,
-    )
+        )
+
+    def _hyperparameters(self) -> dict[str, str]:
+        if self.service not in ("serverless-finetuning", "finetuning-job"):
+            return {}
+        told = finetuning.hyperparameters(TABLES[self.service], self.setting)
+        if self.service == "finetuning-job":
+            told |= {name: str(value) for name, value in self.recipe_file.recipe.modes.maap.parameters.items()}
+        return told
+
+    def _mapped(self) -> dict[str, Scalar]:
+        recipe = self.recipe_file.recipe
+        pipeline = system_pipelines()[recipe.task]
+        mapped = translate(system.SYSTEM, self.setting)
+        mapped |= system.machine_parameters(recipe, self.machines.gpus_per_node)
+        mapped["task_name"] = pipeline.task_name
+        if self.given is not None and self.given.hub:
+            mapped["huggingface_id"] = self.given.id
+        return mapped
+
+    def _parameters(self) -> dict[str, Scalar]:
+        if self.service != "system-pipeline":
+            return {}
+        recipe = self.recipe_file.recipe
+        known = system_pipelines()[recipe.task].inputs
+        own = {n: v for n, v in recipe.modes.maap.parameters.items() if n in known and not known[n].is_asset}
+        return {**self._mapped(), **own}
+
+    def findings(self, target: Target) -> Iterator[Finding]:
+        """Every problem that can be seen from here."""
+        recipe_file, service = self.recipe_file, self.service
+        yield from self._data_check()
+        yield from model_findings(recipe_file, self.located, self.given, service=service)
+        yield from not_offered(TABLES[service], recipe_file, _WORDS[service])
+        files = [(entry.role, entry.path, entry.bytes) for entry in self.inputs if entry.role in ROLES[service]]
+        yield from data_findings(recipe_file, files, service=service)
+        if self.mode == "maas":
+            yield from route_findings(recipe_file)
+        else:
+            yield from machine_findings(recipe_file, self.machines)
+        if service in ("serverless-finetuning", "finetuning-job"):
+            yield from finetuning.mapping_findings(recipe_file, on_machines=service == "finetuning-job")
+        elif service == "system-pipeline":
+            yield from self._system_findings(target)
+
+    def _system_findings(self, target: Target) -> Iterator[Finding]:
+        recipe_file = self.recipe_file
+        pipeline = system_pipelines()[recipe_file.recipe.task]
+        yield from system.mapping_findings(recipe_file, self.setting)
+        yield from system.own_parameters(recipe_file, pipeline, self._mapped())
+        keys = system.keys_of_parameters()
+        deepspeed = next((entry.path for entry in self.inputs if entry.role == "deepspeed"), None)
+        told: dict[str, Scalar] = {**target.parameters}
+        for name, what, fix in system.check_parameters(pipeline, told, _json(deepspeed)):
+            own = name in recipe_file.recipe.modes.maap.parameters
+            path = f"modes.maap.parameters.{name}" if own else keys.get(name, "modes.maap")
+            yield finding(recipe_file, path, "parameter", Severity.ERROR, f"{pipeline.name}, `{name}`: {what}.", fix)
+        for name, spec in pipeline.inputs.items():
+            path = f"modes.maap.parameters.{name}"
+            if name not in recipe_file.recipe.modes.maap.parameters or not spec.is_asset:
+                continue
+            if spec.type != "uri_file":
+                message = f"`{name}` is a {spec.type}, which the recipe's own keys name."
+                yield finding(recipe_file, path, "parameter", Severity.ERROR, message, "Say model or data.")
+            elif not any(entry.role == name for entry in self.inputs):
+                yield finding(
+                    recipe_file, path, "parameter-file", Severity.ERROR, f"The file of `{name}` is not there."
+                )
+
+    def _data_check(self) -> Iterator[Finding]:
+        """The data's own check, with the model's template and tokenizer where they are on this machine."""
+        from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
+
+        model: ResolvedModel | None
+        try:
+            model = resolve_model(self.recipe_file)
+        except FindingsError:  # local mode's business, unless the folder is broken, which is said elsewhere
+            model = None
+        if model is not None and model.kind == "stand-in" and self.located.row is None:
+            model = None  # the template of a model that nobody knows would be a guess
+        yield from data_check.check_for_plan(self.recipe_file, model)
 
 
-def _own_uploads(steps: tuple[PlannedStep, ...]) -> list[PlannedUpload]:
-    """What azft's own pipeline needs besides the data: parameters, code and the environments' build folders."""
-    uploads = []
-    for step in steps:
-        content = step.parameters_json()
-        digest = sha256_bytes(content)
-        name = f"azft/parameters/{digest[:NAME_CHARACTERS]}/{step.name}.json"
-        uploads.append(PlannedUpload(kind="parameters", name=name, version="", bytes=len(content), sha256=digest))
-    files = code_files()
-    digest = code_hash(files)
-    uploads.append(
-        PlannedUpload(
-            kind="code",
-            name=f"azft-code-{digest[:NAME_CHARACTERS]}",
-            bytes=sum(map(len, files.values())),
-            files=len(files),
-            sha256=digest,
-        )
-    )
-    for folder in dict.fromkeys(environment_folder(step.name) for step in steps):
-        contents = [file for file in folder.rglob("*") if file.is_file()]
-        digest = sha256_tree(folder)
-        uploads.append(
-            PlannedUpload(
-                kind="environment",
-                name=f"azft-{folder.name}-{digest[:NAME_CHARACTERS]}",
-                path=folder,
-                bytes=sum(file.stat().st_size for file in contents),
-                files=len(contents),
-                sha256=digest,
-            )
-        )
-    return uploads
+def _parameter_files(recipe_file: RecipeFile) -> Iterator[PlannedInput]:
+    """Files that `modes.maap.parameters` names: a DeepSpeed configuration, for one."""
+    recipe = recipe_file.recipe
+    inputs = system_pipelines()[recipe.task].inputs
+    for name, value in recipe.modes.maap.parameters.items():
+        if name in inputs and inputs[name].type == "uri_file" and name not in system.DATA_INPUTS.values():
+            path = recipe_file.resolve(Path(str(value)))
+            if path.is_file():
+                yield PlannedInput(role=name, path=path, bytes=path.stat().st_size, sha256=cached_sha256(path))
+
+
+def _json(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 import azft
 from azft.catalog import ResolvedModel, resolve_model
+from azft.catalog.facts import facts_sha256
 from azft.catalog.folder import cached_sha256, folder_identity
 from azft.errors import FindingsError, StalePlanError
 from azft.files import canonical_json, sha256_bytes, sha256_file, sha256_tree
@@ -43,7 +44,8 @@ class _Part(BaseModel):
 class PlannedInput(_Part):
     """A data file that the job reads."""
 
-    role: Literal["train", "validation", "test"]
+    role: str
+    """train, validation, test, or the system pipeline's input that it is for."""
     path: Path
     bytes: int
     sha256: str
@@ -262,10 +264,23 @@ def changes_since(plan: Plan) -> list[str]:
             changes.append(f"the model folder {plan.model.path} is gone")
         elif folder_identity(plan.model.path) != plan.model.identity:
             changes.append(f"the model in {plan.model.path} has other contents")
+    if plan.target is not None and plan.target.catalog_sha256 != catalog_sha256(plan):
+        changes.append("azft's catalog says something else about the model, the machines or the pipeline")
+    if not plan.steps:  # the service's own code runs
+        return changes
     if plan.code_hash != code_hash() or plan.steps != tuple(_step(s.name, None, s.parameters) for s in plan.steps):
         versions = "" if plan.azft_version == azft.__version__ else f" ({plan.azft_version} to {azft.__version__})"
         changes.append(f"azft's code changed{versions}")
     return changes
+
+
+def catalog_sha256(plan: Plan) -> str:
+    """Of the catalog's rows that decide a plan for Azure, as they are now."""
+    target = plan.target
+    assert target is not None
+    sizes = [*target.instance_types, *([target.vm_size] if target.vm_size else [])]
+    task = plan.recipe["task"] if target.service == "system-pipeline" else None
+    return facts_sha256(plan.recipe["model"], sizes, task)
 
 
 def recipe_changed(plan: Plan) -> bool:
@@ -293,18 +308,16 @@ def require_no_errors(plan: Plan) -> None:
         raise FindingsError(f"The plan {plan.run_name} has {count}; nothing was started.", plan.findings)
 
 
-def planned_inputs(recipe_file: RecipeFile) -> tuple[PlannedInput, ...]:
+def planned_inputs(
+    recipe_file: RecipeFile, roles: Iterable[str] = ("train", "validation", "test")
+) -> tuple[PlannedInput, ...]:
     """The recipe's data files that are there, hashed."""
     data = recipe_file.recipe.data
-    roles: tuple[tuple[Literal["train", "validation", "test"], Path | None], ...] = (
-        ("train", data.train),
-        ("validation", data.validation),
-        ("test", data.test),
-    )
+    given = {"train": data.train, "validation": data.validation, "test": data.test}
     planned = []
-    for role, given in roles:
-        if given is not None:
-            path = recipe_file.resolve(given)
+    for role in roles:
+        if (name := given[role]) is not None:
+            path = recipe_file.resolve(name)
             if path.is_file():  # the data check has already said so when it isn't
                 planned.append(
                     PlannedInput(role=role, path=path, bytes=path.stat().st_size, sha256=cached_sha256(path))

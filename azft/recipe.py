@@ -166,7 +166,7 @@ class MaapMode(Section):
     )
     vm_size: str | None = Field(
         None,
-        description="VM size of the cluster's nodes: their GPUs are looked up by it, and `--create-compute` makes such nodes.",
+        description="VM size of the cluster's nodes: their GPUs are looked up by it, and `--create-compute` makes them.",
     )
     nodes: int = Field(1, ge=1, le=1000, description="Machines that train together.")
     gpus_per_node: int | None = Field(
@@ -180,6 +180,11 @@ class MaapMode(Section):
         "azft",
         description="azft: azft's own pipeline, as in local mode; system: the azureml registry's pipeline of the task; "
         "finetuning: a fine-tuning job, whose pipeline Azure chooses.",
+    )
+    parameters: dict[str, str | int | float] = Field(
+        default_factory=dict,
+        description="Further inputs of the system pipeline (or hyperparameters of the fine-tuning job), by its own names; "
+        "what the recipe's other keys say can't be said here too.",
     )
     max_nodes: int | None = Field(
         None, ge=1, description="Most nodes of a cluster that `--create-compute` makes; by default `nodes`."

@@ -5,7 +5,16 @@ It never loads a model: torch and transformers stay out, and nothing here opens 
 
 from __future__ import annotations
 
-from azft.catalog.resolve import ResolvedModel, materialize, resolve_model
+from azft.catalog.resolve import Located, ResolvedModel, locate_model, materialize, resolve_model
 from azft.catalog.rows import ModelRow, find, load_catalog
 
-__all__ = ["ModelRow", "ResolvedModel", "find", "load_catalog", "materialize", "resolve_model"]
+__all__ = [
+    "Located",
+    "ModelRow",
+    "ResolvedModel",
+    "find",
+    "load_catalog",
+    "locate_model",
+    "materialize",
+    "resolve_model",
+]

@@ -138,10 +138,14 @@ def _shard_problem(file: Path) -> Problem | None:
     return None
 
 
+def loaded_files(folder: Path) -> list[Path]:
+    """The files of a model folder that loading reads, sorted."""
+    return sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST)
+
+
 def folder_identity(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of the files that loading reads: where the folder lies doesn't matter."""
-    loaded = sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST)
-    return sha256_bytes(canonical_json({file.name: cached_sha256(file) for file in loaded}))
+    return sha256_bytes(canonical_json({file.name: cached_sha256(file) for file in loaded_files(folder)}))
 
 
 def cached_sha256(file: Path) -> str:

@@ -124,6 +124,42 @@ def resolve_model(recipe_file: RecipeFile) -> ResolvedModel:
     raise ModelNotFoundError(f"{what}.", [finding], fix=finding.fix)
 
 
+@dataclass(frozen=True)
+class Located:
+    """What a recipe's model is, whatever the mode: a folder of the user's, a row, an id, and a good copy here."""
+
+    name: str
+    row: ModelRow | None
+    hub_id: str | None
+    azureml_id: str | None
+    """As the recipe gives it."""
+    folder: Path | None
+    """The recipe names a folder."""
+    cached: Path | None
+    """A whole copy of the hub's model on this machine."""
+    problems: tuple[Problem, ...]
+    """What is wrong with the folder."""
+
+
+def locate_model(recipe_file: RecipeFile) -> Located:
+    """What the recipe's model is, for those who don't run it here. Raises `ModelNameError` for a name without sense."""
+    request = _understand(recipe_file)
+    problems: list[Problem] = []
+    if request.folder is not None:
+        missing = [(f"there is no folder {request.folder}", "Name the folder that holds config.json.")]
+        problems = problems_of(request.folder) if request.folder.is_dir() else missing
+    whole = (path for path in _cached(request) if not problems_of(path)) if request.folder is None else iter(())
+    return Located(
+        name=request.name,
+        row=request.row,
+        hub_id=request.hub_id,
+        azureml_id=request.name if request.azureml_name else None,
+        folder=request.folder,
+        cached=next(whole, None),
+        problems=tuple(problems),
+    )
+
+
 def materialize(resolved: ResolvedModel) -> Path:
     """The folder with the model's files; makes the stand-in first where it isn't there yet (half a second)."""
     if resolved.spec is None:

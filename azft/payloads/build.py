@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azft.payloads import finetuning_job, own_pipeline
+from azft.payloads import finetuning_job, own_pipeline, system_pipeline
 from azft.plan import Plan
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def build_job(
     job_name = name or plan.run_name
     if plan.target.service in ("serverless-finetuning", "finetuning-job"):
         return finetuning_job.build(plan, name=job_name, run=run or job_name, references=references or {})
+    if plan.target.service == "system-pipeline":
+        return system_pipeline.build(plan, name=job_name, run=run or job_name, references=references or {})
     return own_pipeline.build(
         plan, name=job_name, run=run or job_name, code=code, parameters=parameters, references=references or {}
     )

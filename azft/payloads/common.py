@@ -9,6 +9,7 @@ import azft
 from azft.errors import MissingDependencyError
 from azft.pipeline import TAG, quiet_sdk
 from azft.plan import Plan
+from azft.planned_uploads import data_name
 
 RUN_TAG = "azft.run"
 VERSION_TAG = "azft.version"
@@ -22,9 +23,9 @@ def labels(plan: Plan, run: str) -> dict[str, str]:
 def data_references(plan: Plan, references: Mapping[str, str]) -> dict[str, str]:
     """What the job calls each data file, by role."""
     assert plan.target is not None
-    by_hash = {upload.sha256: upload for upload in plan.target.uploads if upload.kind == "data"}
-    uploads = {entry.role: by_hash[entry.sha256] for entry in plan.inputs if entry.sha256 in by_hash}
-    return {role: references.get(upload.name, upload.reference) for role, upload in uploads.items()}
+    uploads = {upload.name: upload for upload in plan.target.uploads if upload.kind == "data"}
+    found = {entry.role: uploads[data_name(entry)] for entry in plan.inputs}
+    return {role: references.get(upload.name, upload.reference) for role, upload in found.items()}
 
 
 def model_reference(plan: Plan, references: Mapping[str, str]) -> str:

@@ -11,7 +11,16 @@ from azft.plan import Plan
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
-TASKS = {"chat-completion": "chatCompletion"}
+TASKS = {
+    "chat-completion": "chatCompletion",
+    "text-generation": "textCompletion",
+    "text-classification": "textClassification",
+    "question-answering": "questionAnswering",
+    "summarization": "textSummarization",
+    "token-classification": "tokenClassification",
+    "translation": "textTranslation",
+}
+"""What the service calls azft's tasks."""
 
 
 def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> Job:
