@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "models": Entry("azft.cli.models", "List known models; bring one to this machine."),
         "schema": Entry("azft.cli.schema", "Print the recipe's JSON Schema, for editors."),
         "doctor": Entry("azft.cli.doctor", "Say what is installed here and what is missing."),
+        "emulator": Entry("azft.cli.emulator", "Run Azure on this machine, for rehearsals and tests."),
     },
 }
 COMMANDS: dict[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

@@ -6,10 +6,10 @@ run a graph of commands (`azft.execution`), and nothing else of azft; azft knows
 
 from __future__ import annotations
 
-from azft.emulator.app import Emulator
+from azft.emulator.app import Emulator, EmulatorBusyError
 from azft.emulator.clock import Clock
 from azft.emulator.faults import Fault
 from azft.emulator.http import ApiError, Request, Response, Route
 from azft.emulator.settings import Settings
 
-__all__ = ["ApiError", "Clock", "Emulator", "Fault", "Request", "Response", "Route", "Settings"]
+__all__ = ["ApiError", "Clock", "Emulator", "EmulatorBusyError", "Fault", "Request", "Response", "Route", "Settings"]

@@ -7,12 +7,13 @@ import importlib
 import secrets
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from azft.emulator import identity, job_states, server
 from azft.emulator.certificate import ensure_certificate
@@ -22,6 +23,7 @@ from azft.emulator.http import ApiError, ConnectionCutError, Request, Response, 
 from azft.emulator.log import RequestLog
 from azft.emulator.settings import ACCOUNT, Settings
 from azft.emulator.state import State
+from azft.emulator.storage_access import StorageError
 from azft.emulator.workspace import check_workspace
 
 MODULES = (
@@ -55,6 +57,21 @@ def all_routes() -> list[Route]:
     return found
 
 
+class EmulatorBusyError(Exception):
+    """Another emulator uses the folder, or something else the port."""
+
+
+def _lock(root: Path) -> FileLock:
+    """Take the folder for this process; two emulators on one state would run every job twice."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds the secret that signs tokens
+    lock = FileLock(root / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise EmulatorBusyError(f"An emulator that runs already keeps its state in {root}.") from None
+    return lock
+
+
 class Emulator:
     """Azure on loopback.
 
@@ -64,6 +81,8 @@ class Emulator:
 
     def __init__(self, root: Path | None = None, *, settings: Settings | None = None, port: int | None = None) -> None:
         self.settings = settings or Settings()
+        root = None if root is None else root.absolute()
+        self._lock = None if root is None else _lock(root)
         self.state = State(root)
         self.clock = Clock(self.state)
         self.faults = Faults(self.state)
@@ -117,6 +136,8 @@ class Emulator:
             closer.__exit__(None, None, None)
         self._closers.clear()
         self.state.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def on_stop(self, closer: contextlib.AbstractContextManager[object]) -> None:
         """Exit this context manager when the emulator stops (child processes, threads)."""
@@ -124,7 +145,10 @@ class Emulator:
 
     def _listen(self) -> socket.socket:
         if self._port is not None:
-            return server.listen(self._port)
+            try:
+                return server.listen(self._port)
+            except OSError as error:
+                raise EmulatorBusyError(f"Cannot listen on port {self._port}: {error.strerror}.") from None
         kept = self.state.get("emulator", "port")
         if kept is not None:
             with contextlib.suppress(OSError):
@@ -185,9 +209,7 @@ class Emulator:
             route, params = self._router.find(request)
             if request.path.startswith("/_emulator/"):
                 return route.handler(self, request.with_params(params))
-            before = self._fault_before(request)
-            if before is not None:
-                return before
+            self._fault_before(request)
             if route.auth == "bearer":
                 identity.require(self.secret, request)
             request = request.with_params(params)
@@ -202,6 +224,8 @@ class Emulator:
             return error.response()
         if self.faults.take("answer-lost", method=request.method, path=request.path):
             raise ConnectionCutError
+        if fault := self.faults.take("slow", method=request.method, path=request.path):
+            response = replace(response, seconds=fault.number("seconds", 5))
         return response
 
     def hidden(self, path: str) -> bool:
@@ -215,23 +239,31 @@ class Emulator:
             self._hidden[request.path.lower()] = until
             self.state.put("hidden", request.path.lower(), {"until": until})
 
-    def _fault_before(self, request: Request) -> Response | None:
+    def _fault_before(self, request: Request) -> None:
+        """Raise what a waiting fault makes of this request, before anything is applied."""
+        storage = request.path.startswith(f"/{ACCOUNT}/")
         moment = {"method": request.method, "path": request.path}
         if self.faults.take("connection-reset", **moment):
             raise ConnectionCutError
-        if fault := self.faults.take("slow", **moment):
-            time.sleep(fault.number("seconds", 5))
         if fault := self.faults.take("throttled", **moment):
             wait = f"{fault.number('retry_after', 1):g}"
+            headers = {"Retry-After": wait}
+            if storage:
+                raise StorageError(503, "ServerBusy", "The server is busy.", headers=headers)
             message = "Too many requests. Please retry after some time."
-            raise ApiError(429, "TooManyRequests", message, headers={"Retry-After": wait})
+            raise ApiError(429, "TooManyRequests", message, headers=headers)
         if fault := self.faults.take("server-error", **moment):
             status = int(fault.number("status", 500))
+            if storage:
+                raise StorageError(status, "InternalError", "Server encountered an internal error.")
             code = {408: "RequestTimeout", 502: "BadGateway", 503: "ServiceUnavailable", 504: "GatewayTimeout"}
             raise ApiError(status, code.get(status, "InternalServerError"), "The service had an error of its own.")
         if "authorization" in request.headers and self.faults.take("token-expired", **moment):
+            if storage:
+                raise StorageError(
+                    401, "InvalidAuthenticationInfo", "Lifetime validation failed. The token is expired."
+                )
             raise identity.expired()
-        return None
 
 
 def _normalise(request: Request) -> Request:

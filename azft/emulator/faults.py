@@ -17,7 +17,7 @@ REQUEST_FAULTS = {
     "throttled": "429 with Retry-After; `params.retry_after` seconds (default 1)",
     "server-error": "an error of the service; `params.status` (default 500)",
     "connection-reset": "the connection is cut before anything was applied",
-    "slow": "the answer takes `params.seconds` (default 5)",
+    "slow": "the request is applied at once, but its answer takes `params.seconds` (default 5)",
     "answer-lost": "the request is applied, then the connection is cut instead of answering",
     "token-expired": "401: the token has expired in mid-flow",
     "not-visible-yet": "what was just created answers 404 to GET for `settings.visible_seconds`",

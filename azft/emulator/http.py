@@ -68,6 +68,8 @@ class Response:
     status: int = 200
     body: Body = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long the client waits for it, although everything is done already."""
 
     def content(self) -> bytes:
         """The body's bytes."""

@@ -28,7 +28,11 @@ def patched(emu: Emulator) -> Iterator[None]:
     original = requests.adapters.HTTPAdapter.send
 
     def send(
-        adapter: requests.adapters.HTTPAdapter, prepared: requests.PreparedRequest, *_: Any, **__: Any
+        adapter: requests.adapters.HTTPAdapter,
+        prepared: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        **_: Any,
     ) -> requests.Response:
         body = _read(prepared.body)
         sent = [(name, _text(value)) for name, value in prepared.headers.items()]
@@ -38,6 +42,9 @@ def patched(emu: Emulator) -> Iterator[None]:
         except ConnectionCutError:
             message = "('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))"
             raise requests.ConnectionError(message, request=prepared) from None
+        patience = timeout[1] if isinstance(timeout, tuple) else timeout
+        if patience is not None and response.seconds > patience:
+            raise requests.ReadTimeout(f"Read timed out. (read timeout={patience})", request=prepared)
         content, headers = response.content(), response.all_headers()
         headers.setdefault("Content-Length", str(len(content)))
         raw = HTTPResponse(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from azft.emulator.app import Emulator
 
 THREADS = 64
-"""Requests that are answered at once; a `slow` fault occupies one."""
+"""Requests that are worked on at once."""
 
 
 def listen(port: int) -> socket.socket:
@@ -135,6 +135,8 @@ def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Sta
             if transport is not None:
                 transport.abort()
             return WebResponse(status_code=500)
+        if response.seconds:
+            await asyncio.sleep(response.seconds)
         headers, content = response.all_headers(), response.content()
         made = WebResponse(b"" if web.method == "HEAD" else content, response.status)
         for name, value in headers.items():

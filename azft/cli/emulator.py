@@ -1,0 +1,87 @@
+"""`azft emulator`: Azure on loopback, until Ctrl-C."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from azft.cli import options
+from azft.cli.render import Output, note
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EPILOG = """\b
+Example:
+  $ azft emulator --root .emulator > emulator.env &
+  $ . ./emulator.env
+  $ azft submit recipe.yaml --mode maap
+
+\b
+It is not Azure: docs/emulator.md says what it covers and what not. For a
+whole run on one that is started and ended for it: azft submit --rehearse.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the state in this folder, so that the next start goes on from it. Without it, all is forgotten.",
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Listen on this port; by default last time's, or a free one."
+)
+@options.output
+def command(root: Path | None, port: int | None, output: Output) -> None:
+    """Run Azure on this machine, for rehearsals and tests, until Ctrl-C.
+
+    Prints the environment variables that lead Azure's clients to it, as lines for a shell. Nothing leaves this machine
+    and nothing costs money.
+    """
+    import sys
+
+    from azft.emulator import Emulator, EmulatorBusyError, Settings
+    from azft.errors import UsageError
+    from azft.extras import needs
+
+    # The emulator knows nothing of azft: it is told what command lines train and answer for it.
+    workers = {name: (sys.executable, "-m", f"azft.rehearsal.{name}") for name in ("trainer", "server")}
+    settings = Settings(trainer_command=workers["trainer"], server_command=workers["server"])
+    try:
+        with needs("emulator", "The emulator"):
+            emulator = Emulator(root, settings=settings, port=port)
+            emulator.start()
+    except EmulatorBusyError as error:
+        raise UsageError(str(error), fix="Take another one, or end what uses it.") from None
+    try:
+        variables = emulator.environment()
+        output.show({"url": emulator.url, "environment": variables}, lambda: _view(variables))
+        sys.stdout.flush()  # whoever reads the variables from a file or a pipe waits for them
+        note(f"Listening on {emulator.url}. End it with Ctrl-C.")
+        _wait()
+    finally:
+        emulator.stop()
+    note("Ended.")
+
+
+def _view(variables: dict[str, str]) -> RenderableType:
+    from rich.text import Text
+
+    return Text("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+
+
+def _wait() -> None:
+    """Return on Ctrl-C and on the polite signals."""
+    import signal
+    import threading
+
+    ended = threading.Event()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: ended.set())
+    while not ended.wait(0.5):
+        pass
