@@ -30,8 +30,8 @@ class BillingRow(Row):
 
 class _Prices(Row):
     currency: str = "USD"
-    hourly: dict[str, Annotated[float, Field(ge=0)]] = {}
-    billing: dict[str, BillingRow] = {}
+    hourly: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    billing: dict[str, BillingRow] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,288 @@
+"""Talking to an endpoint: chat completions (serverless, vLLM) and the scoring of Azure's own MLflow server.
+
+The key is asked for at each call, kept in no file and in no text, and gone when the answer is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
+from azft.azureml.patience import call
+from azft.azureml.resources import KIND_TAG, MODEL_TAG, SUCCEEDED, Resource, Resources
+from azft.errors import AzftError, NotFoundError
+from azft.pipeline import TAG
+from azft.redact import redact
+
+if TYPE_CHECKING:
+    from azft.azureml.connection import Connection
+
+Message = dict[str, str]
+Shape = Literal["chat", "score"]
+
+_CONNECT = 20
+_READ = 300
+"""Seconds to wait for the next piece of an answer."""
+_SCOPE = "https://ml.azure.com/.default"
+
+
+@dataclass(frozen=True)
+class EndpointChat:
+    """An endpoint to talk to. `shape` is how it wants to be asked."""
+
+    connection: Connection
+    endpoint: Resource
+    url: str
+    shape: Shape
+    model: str | None
+    """What the server calls the model, where it wants to be told."""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.endpoint.name
+
+    def reply(
+        self, messages: Sequence[Message], *, max_new_tokens: int = 256, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Pieces of the answer to a conversation: as they are made where the endpoint streams, else in one.
+
+        Raises `AzftError`: the endpoint refuses, has a fault, or its answer was cut off.
+        """
+        body: dict[str, Any]
+        if self.shape == "score":
+            parameters: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+            if temperature > 0:
+                parameters["temperature"] = temperature
+            body = {"input_data": {"input_string": list(messages), "parameters": parameters}, "params": {}}
+            yield self._score(body)
+            return
+        body = {"messages": list(messages), "max_tokens": max_new_tokens, "temperature": temperature}
+        if self.model is not None:
+            body["model"] = self.model
+        try:
+            yield from self._complete({**body, "stream": True})
+        except _NoStreamError:
+            yield from self._complete(body)
+
+    def _score(self, body: Mapping[str, Any]) -> str:
+        with closing(self._ask(self.url, body)) as response:
+            return score_text(self._whole(response))
+
+    def _complete(self, body: Mapping[str, Any]) -> Iterator[str]:
+        with closing(self._ask(self.url, body)) as response:
+            if "text/event-stream" not in str(response.headers.get("Content-Type") or ""):
+                yield completion_text(self._whole(response))
+                return
+            finished = False
+            for event in _events(self._pieces(response)):
+                if event == "[DONE]":
+                    finished = True
+                    break
+                piece, ended = chunk_text(event)
+                finished = finished or ended
+                if piece:
+                    yield piece
+            if not finished:
+                raise ServiceUnavailableError(f"The answer of {self.name} was cut off.", fix="Ask again.")
+
+    def _ask(self, url: str, body: Mapping[str, Any]) -> Any:
+        """Send it, and hand over the answer with its body still to come."""
+        from azure.core import PipelineClient
+        from azure.core.pipeline.policies import UserAgentPolicy
+        from azure.core.rest import HttpRequest
+
+        def send() -> Any:
+            request = HttpRequest(
+                "POST", url, json=body, headers={"Accept": "application/json, text/event-stream", **self._headers()}
+            )
+            # No policy of the SDK's that logs or tries again: the key is in the headers.
+            client = PipelineClient(base_url=url, policies=[UserAgentPolicy(base_user_agent="azft")])
+            response = client.send_request(request, stream=True, connection_timeout=_CONNECT, read_timeout=_READ)
+            if response.status_code >= 400:
+                response.read()
+                if body.get("stream") and response.status_code in {400, 422} and "stream" in response.text():
+                    raise _NoStreamError
+                response.raise_for_status()
+            return response
+
+        try:
+            return call(f"Asking the endpoint {self.name}", send)
+        except ServiceError as error:
+            raise self._explained(error) from None
+
+    def _headers(self) -> dict[str, str]:
+        """What lets us in. Asked for anew each time."""
+        resources = Resources(self.connection)
+        kind, name = self.endpoint.kind, self.endpoint.name
+        if kind == "serverless":
+            wanted = (self.endpoint.properties.get("inferenceEndpoint") or {}).get("headers") or {}
+            key = str(resources.act(kind, name, action="listKeys").get("primaryKey") or "")
+            return {**{str(header): str(value) for header, value in wanted.items()}, "Authorization": key}
+        mode = str(self.endpoint.properties.get("authMode") or "Key").lower()
+        if mode == "key":
+            token = str(resources.act(kind, name, action="listKeys").get("primaryKey") or "")
+        elif mode == "amltoken":
+            token = str(resources.act(kind, name, action="token").get("accessToken") or "")
+        else:
+            token = str(self.connection.credential.get_token(_SCOPE).token)
+        return {"Authorization": f"Bearer {token}"}
+
+    def _explained(self, error: ServiceError) -> AzftError:
+        """What an endpoint's own refusals mean: they are another service's than the workspace's."""
+        status = error.answer.status if error.answer is not None else None
+        beneath = error.answer.sentence if error.answer is not None else error.fix
+        if status in {401, 403}:
+            return ServiceError(
+                f"The endpoint {self.name} does not accept its own key.",
+                fix=f"Its keys may just have been changed: ask again in a minute.\n{beneath}",
+                answer=error.answer,
+            )
+        if status == 404:
+            return ServiceError(
+                f"The endpoint {self.name} is there, but does not answer at {urlsplit(self.url).path}.",
+                fix=f"It may serve another kind of model. {beneath}",
+                answer=error.answer,
+            )
+        if status == 424:
+            return ServiceError(
+                f"The model behind {self.name} failed on this conversation.",
+                fix=f"Its log is in Azure ML's studio, at the endpoint's deployment.\n{beneath}",
+                answer=error.answer,
+            )
+        return error
+
+    def _whole(self, response: Any) -> Any:
+        try:
+            response.read()
+            return json.loads(response.text())
+        except ValueError:
+            words = redact(response.text()[:200].strip())
+            raise ServiceError(f"The endpoint {self.name} answers something that is no JSON: {words}") from None
+        except Exception as error:
+            raise self._cut(error) from None
+
+    def _pieces(self, response: Any) -> Iterator[bytes]:
+        try:
+            yield from response.iter_bytes()
+        except Exception as error:
+            raise self._cut(error) from None
+
+    def _cut(self, error: Exception) -> Exception:
+        """A connection that broke in the middle of an answer; anything else is passed on."""
+        if isinstance(error, AzftError) or read(error) is None:
+            return error
+        return ServiceUnavailableError(f"The answer of {self.name} was cut off.", fix="Ask again.")
+
+
+class _NoStreamError(Exception):
+    """The endpoint doesn't know the word `stream`."""
+
+
+def open_endpoint(connection: Connection, name: str) -> EndpointChat:
+    """The endpoint of this name, ready to be talked to. Raises `NotFoundError` with what there is."""
+    resources = Resources(connection)
+    endpoint = resources.get("serverless", name) or resources.get("online", name)
+    if endpoint is None:
+        ours = [found.name for kind in ("serverless", "online") for found in resources.all(kind) if TAG in found.tags]
+        there = f"azft's there: {', '.join(ours)}" if ours else "Make one with: azft deploy RUN"
+        raise NotFoundError(f"There is no endpoint {name} in the workspace {connection.workspace.name}.", fix=there)
+    if endpoint.state.lower() != SUCCEEDED:
+        raise AzftError(
+            f"The {endpoint.words} is not ready ({endpoint.state}).",
+            fix=f"Wait for it with azft deploy, or end it: azft down {name}",
+        )
+    url, shape = _address(endpoint)
+    if not url:
+        raise AzftError(f"The {endpoint.words} has no address yet.", fix="Try again in a minute.")
+    if urlsplit(url).scheme != "https":
+        raise AzftError(f"The {endpoint.words} is not at an https address; azft sends no key there.")
+    model = endpoint.tags.get(MODEL_TAG, "").rpartition(":")[0] or None
+    return EndpointChat(connection, endpoint, url, shape, model if shape == "chat" else None)
+
+
+def completion_text(answer: Any) -> str:
+    """The text of a whole chat completion."""
+    try:
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError):
+        raise ServiceError(f"The endpoint's answer is no chat completion: {_short(answer)}") from None
+
+
+def chunk_text(event: str) -> tuple[str, bool]:
+    """The text of a piece of a streamed chat completion, and whether it is the last."""
+    try:
+        chunk = json.loads(event)
+    except ValueError:
+        raise ServiceError(f"The endpoint streams something that is no JSON: {_short(event)}") from None
+    if not isinstance(chunk, dict) or chunk.get("error"):
+        raise ServiceError(f"The endpoint stopped with an error: {_short(chunk)}")
+    choices = chunk.get("choices") or []
+    if not choices:  # usage figures come in a chunk of their own
+        return "", False
+    delta = choices[0].get("delta") or {}
+    return str(delta.get("content") or ""), choices[0].get("finish_reason") is not None
+
+
+def score_text(answer: Any) -> str:
+    """The text in what Azure's MLflow server answers: {"output": text}, a list of texts, or one of either in a list."""
+    found = answer
+    while True:
+        if isinstance(found, str):
+            return found
+        if isinstance(found, list) and found:
+            last = found[-1]
+            found = last.get("content", last) if isinstance(last, dict) and "role" in last else found[0]
+        elif isinstance(found, dict) and found:
+            known = next((key for key in ("output", "generated_text", "content", "result") if key in found), None)
+            found = found[known] if known is not None else next(iter(found.values()))
+        else:
+            raise ServiceError(f"The endpoint's answer has no text: {_short(answer)}")
+
+
+def _address(endpoint: Resource) -> tuple[str, Shape]:
+    """Where to ask, and how."""
+    if endpoint.kind == "serverless":
+        base = str((endpoint.properties.get("inferenceEndpoint") or {}).get("uri") or "")
+        return (_below(base) if base else ""), "chat"
+    uri = str(endpoint.properties.get("scoringUri") or "")
+    kind = endpoint.tags.get(KIND_TAG)
+    if kind == "mlflow" or (kind is None and urlsplit(uri).path.rstrip("/").endswith("/score")):
+        return uri, "score"
+    return (_below(uri.rstrip("/").removesuffix("/score")) if uri else ""), "chat"
+
+
+def _below(base: str) -> str:
+    """The chat completions below a server's address, however much of the path it has already."""
+    trimmed = base.rstrip("/").removesuffix("/chat/completions")
+    return f"{trimmed}/chat/completions" if trimmed.endswith("/v1") else f"{trimmed}/v1/chat/completions"
+
+
+def _events(pieces: Iterator[bytes]) -> Iterator[str]:
+    """The data of server-sent events, put together from pieces that end anywhere."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    buffer, data = "", list[str]()
+    for piece in pieces:
+        buffer += decoder.decode(piece)
+        *lines, buffer = buffer.split("\n")
+        for raw in lines:
+            line = raw.removesuffix("\r")
+            if line.startswith("data:"):
+                data.append(line[5:].removeprefix(" "))
+            elif not line and data:
+                yield "\n".join(data)
+                data.clear()
+    if data:
+        yield "\n".join(data)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return redact(text if len(text) <= 200 else f"{text[:200]}...")
