@@ -38,6 +38,8 @@ MODULES = (
     "operations",
     "jobs",
     "history",
+    "run_artifacts",
+    "mlflow_api",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
 
