@@ -1,7 +1,7 @@
 """The compute cluster of a maap plan: adopted when it is there and fits, made by `--create-compute` when it isn't.
 
-One that is made scales to 0 nodes, so it costs nothing while it is idle; `azft down` ends it. One that somebody else made
-is used as it is, never changed, and never ended by azft.
+One that is made scales to 0 nodes, so it costs nothing while it is idle; `azft down` ends it. One that somebody else
+made is used as it is, never changed, and never ended by azft.
 """
 
 from __future__ import annotations
@@ -48,26 +48,35 @@ class Cluster:
 
 
 def ensure_compute(
-    connection: Connection, plan: Plan, *, on_event: Callable[[dict[str, Any]], None] | None = None
-) -> Cluster:
-    """The plan's cluster, made when it isn't there: 0 to `max_nodes` nodes of `vm_size`, idle for `idle_seconds` at most.
+    connection: Connection,
+    plan: Plan,
+    *,
+    create: bool = True,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Cluster | None:
+    """The plan's cluster, checked; None for a plan without one. With `create` it is made when it isn't there.
 
-    Raises `ConflictError` when one of this name does not fit the plan, `LimitError` for quota, and `UsageError` when the
-    recipe does not say what to make.
+    It is made of `vm_size`, from 0 to `max_nodes` nodes, each idle for `idle_seconds` at most.
+
+    Raises `NotFoundError` when it isn't there and not to be made, `ConflictError` when one of this name does not fit
+    the plan, `LimitError` for quota, `UsageError` when the recipe does not say what to make.
     """
     tell = on_event or (lambda _: None)
     target = _target(plan)
     name = target.compute
     if name is None:
-        raise UsageError(
-            "The plan names no cluster, so there is none to create.",
-            fix="Name one in the recipe (modes.maap.compute), or leave out --create-compute.",
-        )
+        return None
     resources = Resources(connection)
     found = resources.get("compute", name)
-    if found is not None and found.state.lower() not in FAILED:
+    if found is not None and (found.state.lower() not in FAILED or not create):
         _require_fit(found, target)
         return _cluster(_ready(resources, found, tell), made=False)
+    if not create:
+        raise NotFoundError(
+            f"The workspace {connection.workspace.name} has no compute cluster {name}.",
+            fix="Name one that it has (modes.maap.compute), let azft make it (--create-compute), or give "
+            "modes.maap.instance_types instead.",
+        )
     if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"`{name}` is no name for a cluster.", fix="2 to 32 letters, digits and hyphens, a letter first."
@@ -92,21 +101,6 @@ def ensure_compute(
     return _cluster(cluster, made=made)
 
 
-def require_compute(connection: Connection, plan: Plan) -> Cluster | None:
-    """The plan's cluster as it is there, checked; None for a plan without one. Raises `NotFoundError` without it."""
-    target = _target(plan)
-    if target.compute is None:
-        return None
-    found = Resources(connection).get("compute", target.compute)
-    if found is None:
-        raise NotFoundError(
-            f"The workspace {connection.workspace.name} has no compute {target.compute}.",
-            fix="Let azft make it: azft submit --create-compute; or name another in modes.maap.compute.",
-        )
-    _require_fit(found, target)
-    return _cluster(found, made=False)
-
-
 def check_compute(compute: Resource, target: Target) -> list[Finding]:
     """Whether a cluster that is there is what the plan needs: kind, size, GPUs, nodes, tier, state."""
     name = compute.name
@@ -125,18 +119,15 @@ def check_compute(compute: Resource, target: Target) -> list[Finding]:
         found.append(Finding("compute-size", Severity.ERROR, message, fix))
     row = size_row(has.vm_size)
     if row is not None and row.gpus != target.gpus_per_node:
-        message = (
-            f"Each node of {name} ({has.vm_size}) has {row.gpus} GPUs; the plan starts {target.gpus_per_node} ranks."
-        )
+        message = f"Each node of {name} ({has.vm_size}) has {row.gpus} GPUs; the plan starts {target.gpus_per_node}"
         severity = Severity.ERROR if row.gpus < target.gpus_per_node else Severity.WARNING
-        fix = f"Set modes.maap.gpus_per_node: {row.gpus}" + (
-            f" and vm_size: {row.name}." if row.gpus else ", or a size with GPUs."
-        )
-        found.append(Finding("compute-gpus", severity, message, fix))
+        more = f" and vm_size: {row.name}." if row.gpus else ", or take a size with GPUs."
+        fix = f"Set modes.maap.gpus_per_node: {row.gpus}{more}"
+        found.append(Finding("compute-gpus", severity, f"{message} ranks on it.", fix))
     if has.max_nodes < target.nodes:
-        message = f"The cluster {name} has at most {has.max_nodes} nodes; the plan needs {target.nodes}: it would wait forever."
-        fix = f"Raise it: az ml compute update --name {name} --max-instances {target.nodes}, or set modes.maap.nodes."
-        found.append(Finding("compute-nodes", Severity.ERROR, message, fix))
+        message = f"The cluster {name} has at most {has.max_nodes} nodes; the plan needs {target.nodes}"
+        fix = f"Let it have more: az ml compute update --name {name} --max-instances {target.nodes}"
+        found.append(Finding("compute-nodes", Severity.ERROR, f"{message}: it would wait forever.", fix))
     if has.tier != target.tier:
         message = f"The cluster {name} is {has.tier}; the plan is for {target.tier}."
         found.append(Finding("compute-tier", Severity.ERROR, message, f"Set modes.maap.tier: {has.tier}."))

@@ -1,7 +1,7 @@
 """What only the account can tell of a plan: `azft plan --check-remote`. Reads, changes nothing, raises nothing.
 
-Signed in as whom, workspace and region, the registry's newer facts, the cluster or the VM sizes, quota, roles, and what of
-the uploads is there already. Each question is asked even when another had no answer; a refusal is a finding like the rest.
+Signed in as whom, workspace and region, the registry's newer facts, the cluster or the VM sizes, quota, roles, and what
+of the uploads is there already. Each question is asked even when another had no answer; a refusal is a finding, too.
 """
 
 from __future__ import annotations
