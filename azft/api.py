@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from azft.runs import Run
     from azft.scaffold import Scaffold
 
+AZURE_MODES = ("maas", "maap")
 OnEvent = Callable[[dict[str, Any]], None]
 RecipeLike = RecipeFile | Path | str
 """A recipe that was read, or the path of one."""
@@ -75,10 +76,41 @@ def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:
 
 
 def plan(recipe: RecipeLike, mode: str = "local") -> Plan:
-    """What a run of the recipe would do, exactly. Findings are in the plan; a model that can't be found raises."""
+    """What a run of the recipe would do, exactly. Findings are in the plan; a model that can't be found raises.
+
+    A plan for Azure needs neither account nor network.
+    """
+    if mode in AZURE_MODES:
+        from azft.azure_plan import make_azure_plan
+
+        return make_azure_plan(_recipe(recipe), mode)
     from azft.modes import get_mode
 
     return get_mode(mode).plan(_recipe(recipe))
+
+
+def plan_from_azureml(path: Path | str) -> Plan:
+    """The plan of an Azure ML job file of `type: finetuning`, which is taken as it is. Raises `UsageError`."""
+    from azft.azureml_job_file import plan_job_file
+
+    return plan_job_file(Path(path))
+
+
+def payload(plan: Plan) -> dict[str, Any]:
+    """The exact JSON of a plan for Azure, as if everything had been uploaded. Needs the SDK, and no network."""
+    from azft.payloads import build_job, content_references, to_wire
+
+    if plan.target is None:
+        raise UsageError("A run on this machine sends nothing, so it has no payload.", fix="Add --mode maas or maap.")
+    # Neither folder is read: the references name what would be in them.
+    return to_wire(build_job(plan, code=Path(), parameters=Path(), references=content_references(plan)))
+
+
+def export_azureml(recipe: RecipeLike, folder: Path | str, *, mode: str) -> Path:
+    """Write the job of a recipe as Azure ML's own YAML, with all that it needs; returns the job's file."""
+    from azft.payloads.export import export
+
+    return export(plan(recipe, mode), Path(folder))
 
 
 def load_plan(path: Path | str) -> Plan:

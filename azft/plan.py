@@ -112,6 +112,8 @@ class Target(_Part):
     """The registry's pipeline component."""
     parameters: dict[str, str | int | float] = {}
     """What that component is told."""
+    job_file: dict[str, Any] | None = None
+    """The Azure ML job file that is taken as it is, in place of what a recipe would say."""
     uploads: tuple[PlannedUpload, ...] = ()
     bills: tuple[str, ...] = ()
     """What will cost money, in words."""

@@ -48,7 +48,11 @@ def recipe(command: Command) -> Command:
 
 
 mode = click.option(
-    "--mode", type=click.Choice(["local"]), default="local", show_default=True, help="Where the recipe runs."
+    "--mode",
+    type=click.Choice(["local", "maas", "maap"]),
+    default="local",
+    show_default=True,
+    help="Where it runs: here, on Azure's serverless fine-tuning, or on your own machines in Azure ML.",
 )
 """`--mode`; a new mode adds its name here and its class in `azft.modes`."""
 

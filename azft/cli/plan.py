@@ -25,6 +25,7 @@ Example:
   steps      prepare, finetune, evaluate, package
   ...
   $ azft submit plan.json
+  $ azft plan --mode maas --payload          # what Azure would get, to the byte
 
 \b
 A saved plan is carried out exactly, or refused (exit code 3) when recipe,
@@ -35,12 +36,15 @@ data, model or code changed since.
 @click.command(epilog=EPILOG)
 @options.recipe
 @options.mode
+@click.option("--payload", is_flag=True, help="Print the exact JSON that Azure would get (modes maas and maap).")
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PLAN.JSON", help="Save the plan, for `azft submit`.")
 @options.output
-def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str | None, output: Output) -> int:
+def command(
+    recipe: str, overrides: tuple[str, ...], mode: str, payload: bool, out: str | None, output: Output
+) -> int:
     """Show what a run of the recipe would do, with every default filled in.
 
-    Nothing is started, sent or billed. Exit code 5 when a finding would stop the run.
+    Nothing is started, sent or billed, and no account is asked for. Exit code 5 when a finding would stop the run.
     """
     from azft import api
     from azft.files import write_bytes
@@ -49,7 +53,12 @@ def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str | None,
     plan = api.plan(load_recipe(recipe, overrides=overrides), mode)
     if out is not None:
         write_bytes(Path(out), plan.to_json())
-    output.show(plan.model_dump(mode="json"), lambda: view(plan))
+    if payload:
+        # JSON is what it is; the table of a person who asked for it is that JSON.
+        show = Output("json", output.query) if output.is_table else output
+        show.show(api.payload(plan))
+    else:
+        output.show(plan.model_dump(mode="json"), lambda: view(plan))
     if out is not None:
         note(f"Saved as {out}. Carry it out with: azft submit {out}")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
@@ -62,7 +71,11 @@ def view(plan: Plan) -> RenderableType:
 
     from azft.cli import views
 
-    mode = {"local": "local: on this machine; nothing is sent, nothing is billed"}.get(plan.mode, plan.mode)
+    if plan.target is not None:
+        from azft.cli.plan_azure import view as azure_view
+
+        return azure_view(plan, plan.target)
+    mode = "local: on this machine; nothing is sent, nothing is billed"
     model = Text(plan.model.description, style="bold yellow" if plan.model.kind == "stand-in" else "")
     processes = f", finetune on {plan.processes} processes" if plan.processes > 1 else ""
     head = views.facts(
@@ -84,14 +97,14 @@ def view(plan: Plan) -> RenderableType:
         data,
         Text(""),
         views.heading("Recipe, defaults filled in"),
-        views.facts(_settings(plan)),
+        views.facts(settings(plan)),
         Text(""),
         *views.closing(plan.findings),
         Text(f"Run it with: azft submit {views.place(plan.recipe_path)} --mode {plan.mode}"),
     )
 
 
-def _settings(plan: Plan) -> list[tuple[str, object]]:
+def settings(plan: Plan) -> list[tuple[str, object]]:
     """The recipe's sections, one line each; what is empty by default is left out."""
     rows: list[tuple[str, object]] = []
     finetune = next((step.parameters for step in plan.steps if step.name == "finetune"), {})

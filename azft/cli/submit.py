@@ -98,6 +98,13 @@ def _dry_run(plan: Plan, output: Output) -> int:
 
     require_fresh(plan)
     data: dict[str, Any] = plan.model_dump(mode="json")
-    output.show(data, lambda: view(plan))
-    note("Nothing was started (--dry-run).")
+    if plan.target is None:
+        output.show(data, lambda: view(plan))
+        note("Nothing was started (--dry-run).")
+    else:
+        from azft.cli.plan_azure import payload_summary, payload_view
+
+        summary = payload_summary(plan)
+        output.show({**data, "payload": summary}, lambda: payload_view(view(plan), summary))
+        note("Nothing was sent or started, and Azure was not asked (--dry-run).")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE

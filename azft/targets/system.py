@@ -101,7 +101,9 @@ SYSTEM: Table = {
     "trust_remote_code": NotOffered("the pipeline decides whose code it runs", _OWN, quiet=True),
     "data.train": Elsewhere("train_file_path"),
     "data.validation": Elsewhere("validation_file_path"),
-    "data.validation_split": NotOffered("the pipeline splits by its own rule", "Name a file: data.validation"),
+    "data.validation_split": NotOffered(
+        "the pipeline splits by its own rule", "Name a file: data.validation", quiet=True
+    ),
     "data.test": Elsewhere("test_file_path"),
     "data.columns": Elsewhere("checked: the pipeline reads the column `messages`"),
     "data.long_rows": NotOffered("the pipeline cuts rows off at max_seq_length", _OWN),
