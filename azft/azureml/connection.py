@@ -46,12 +46,14 @@ _known: dict[tuple[Any, ...], Connection] = {}
 
 @dataclass(frozen=True)
 class Access:
-    """How the user says which workspace and whose sign-in: the flags that all commands share."""
+    """How the user says which workspace and whose sign-in (the flags that all commands share), and what may be made."""
 
     subscription: str | None = None
     resource_group: str | None = None
     workspace: str | None = None
     auth: str = "default"
+    create_compute: bool = False
+    """Whether a cluster that isn't there is made."""
 
     def find(self) -> Workspace:
         """The workspace that these flags, or the places behind them, name."""

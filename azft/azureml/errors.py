@@ -75,7 +75,9 @@ class Answer:
     @property
     def unclear(self) -> bool:
         """Whether the request may have been carried out, or may be if it is sent again."""
-        return self.status is None or self.status in {408, 429} or self.status >= 500 or self.status < 400
+        if self.status is None or self.status in {408, 429} or self.status < 400:
+            return True
+        return self.status >= 500 and self.status != 501  # 501: it will never be implemented by trying again
 
     @property
     def sentence(self) -> str:

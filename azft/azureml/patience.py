@@ -113,12 +113,13 @@ def call(
                 if _is_azure(error):
                     raise translate(error, what) from error
                 raise
-            if not idempotent:
-                raise translate(error, what) from error
-            if _expired(answer) and not renewed:
-                renewed = True
+            if answer.status == 401:
                 for credential in list(renewable):
                     credential.forget()
+            if not idempotent:
+                raise translate(error, what) from error
+            if answer.status == 401 and not renewed:
+                renewed = True
                 continue
             wait = next(waits, None) if answer.unclear and not _hopeless(answer) else None
             if wait is not None and answer.retry_after is not None:
@@ -126,10 +127,6 @@ def call(
             if wait is None or time_is.now() + wait > deadline:
                 raise translate(error, what) from error
             time_is.sleep(wait)
-
-
-def _expired(answer: Answer) -> bool:
-    return answer.status == 401
 
 
 def _hopeless(answer: Answer) -> bool:

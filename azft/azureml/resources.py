@@ -61,6 +61,7 @@ class Resource:
     properties: Mapping[str, Any] = field(default_factory=dict)
     sku: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
+    created_by: str = ""
 
     @property
     def name(self) -> str:
@@ -273,4 +274,5 @@ def _resource(kind: str, names: tuple[str, ...], found: Mapping[str, Any]) -> Re
         properties=found.get("properties") or {},
         sku=found.get("sku") or {},
         created=str((found.get("systemData") or {}).get("createdAt") or ""),
+        created_by=str((found.get("systemData") or {}).get("createdBy") or ""),
     )

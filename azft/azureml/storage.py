@@ -26,7 +26,7 @@ SHA256 = "azft_sha256"
 """The metadata key under which a blob says what it contains."""
 _SAS_LIFETIME = 2400.0
 """Seconds after which a signature is asked for anew; Azure gives it for an hour."""
-_DATASTORE_URI = re.compile(r"(?i)azureml:(?://)?(?:/?subscriptions/.+?)?/?datastores/([^/]+)/paths/(.*)")
+DATASTORE_URI = re.compile(r"(?i)azureml:(?://)?(?:/?subscriptions/.+?)?/?datastores/([^/]+)/paths/(.*)")
 
 Result = TypeVar("Result")
 
@@ -82,7 +82,7 @@ class Storage:
 
     def path_of(self, uri: str) -> str | None:
         """The path in this store that an address names; None for another store's."""
-        if match := _DATASTORE_URI.fullmatch(uri):
+        if match := DATASTORE_URI.fullmatch(uri):
             return match.group(2) if match.group(1) == DATASTORE else None
         return uri.removeprefix(self.url("")) if uri.startswith(self.url("")) else None
 
@@ -130,20 +130,10 @@ class Storage:
 
             condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
 
-        def fetch(container: Any) -> Piece:
-            client = container.get_blob_client(path)
-            try:
-                stream = client.download_blob(offset=offset, length=length, **condition)
-                data = stream.readall()
-            except Exception as error:
-                answer = read(error)
-                if answer is not None and answer.status == 416:  # nothing behind the offset yet
-                    return Piece(b"", client.get_blob_properties().size)
-                raise
-            total = getattr(stream.properties, "size", None)
-            return Piece(data, offset + len(data) if length is None or total is None else int(total))
-
-        return self._missing(fetch, f"Reading {path}")
+        return self._missing(
+            lambda container: read_blob(container.get_blob_client(path), offset, length, **condition),
+            f"Reading {path}",
+        )
 
     def _missing(self, function: Callable[[Any], Result], what: str) -> Result | None:
         try:
@@ -218,6 +208,20 @@ class Storage:
                     return given
                 self._identity = True
         return self.connection.credential
+
+
+def read_blob(client: Any, offset: int = 0, length: int | None = None, **condition: Any) -> Piece:
+    """Bytes of a blob from an offset on. Nothing behind the offset is no error."""
+    try:
+        stream = client.download_blob(offset=offset, length=length, **condition)
+        data = stream.readall()
+    except Exception as error:
+        answer = read(error)
+        if answer is not None and answer.status == 416:
+            return Piece(b"", int(client.get_blob_properties().size))
+        raise
+    total = getattr(stream.properties, "size", None)
+    return Piece(data, offset + len(data) if length is None or total is None else int(total))
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:

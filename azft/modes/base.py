@@ -44,6 +44,13 @@ class Mode(Protocol):
         """Go on with a run that failed, was canceled or was cut off, from its last checkpoint."""
         ...
 
+    def refresh(self, run: Run) -> None:
+        """Bring the run's record up to date from where it runs; nothing to do on this machine.
+
+        Raises `UnreachableError` when that place does not answer; the record then stays as it was.
+        """
+        ...
+
     def status(self, run: Run) -> Status:
         """What the run is doing."""
         ...

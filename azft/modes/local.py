@@ -34,8 +34,8 @@ class LocalMode:
 
     name = "local"
 
-    def __init__(self, root: Path | None = None) -> None:
-        """`root` is the `.azft` folder; by default the current folder's."""
+    def __init__(self, root: Path | None = None, access: object = None) -> None:  # noqa: ARG002 - as other modes
+        """`root` is the `.azft` folder; by default the current folder's. Nothing here needs `access` to Azure."""
         self.store = RunStore(root)
 
     def plan(self, recipe_file: RecipeFile) -> Plan:
@@ -66,6 +66,9 @@ class LocalMode:
         if run.state is not RunState.COMPLETED:
             require_fresh(read_plan(run), recipe=False)
         return self._run(run, force=False, wait=wait, on_event=on_event or _ignore)
+
+    def refresh(self, run: Run) -> None:
+        """See `Mode.refresh`: the record is the run's own, always up to date."""
 
     def status(self, run: Run) -> Status:
         """See `Mode.status`."""

@@ -45,13 +45,20 @@ class RunStore:
         """Where finished steps are recorded."""
         return self.root / "cache"
 
-    def create(self, name: str, *, plan: dict[str, Any], recipe: dict[str, Any]) -> Run:
-        """Make a run's folder, whole or not at all. The name must be free: hold `naming` meanwhile."""
+    def create(
+        self, name: str, *, plan: dict[str, Any], recipe: dict[str, Any], azure: dict[str, Any] | None = None
+    ) -> Run:
+        """Make a run's folder, whole or not at all. The name must be free: hold `naming` meanwhile.
+
+        `azure` says where in Azure it will run, if it will.
+        """
         self._prepare()
         with atomic_path(self.runs_folder / name) as folder:
             folder.mkdir()
             write_json(folder / "plan.json", plan)
             write_json(folder / "recipe.json", recipe)
+            if azure is not None:
+                write_json(folder / "azure.json", azure)
             write_json(folder / "state.json", Status(RunState.QUEUED, now()).to_dict())
         return Run(self.runs_folder / name)
 

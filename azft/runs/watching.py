@@ -64,9 +64,15 @@ class Pace:
 class Refresher:
     """Brings a remote run's record up to date, and tells of outages instead of ending on them."""
 
-    def __init__(self, run: Run, on_event: Callable[[Event], None] | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        on_event: Callable[[Event], None] | None,
+        refresh_run: Callable[[Run], None] | None = None,
+    ) -> None:
         self.run = run
         self.on_event = on_event or (lambda _: None)
+        self.refresh = refresh_run or refresh
         self.unreachable = False
 
     def __call__(self) -> bool:
@@ -74,7 +80,7 @@ class Refresher:
         if not self.run.remote:
             return True
         try:
-            refresh(self.run)
+            self.refresh(self.run)
         except UnreachableError as error:
             if not self.unreachable:
                 self.on_event({"event": "unreachable", "time": now(), "message": error.message, "fix": error.fix})
@@ -107,17 +113,19 @@ def follow(
     *,
     timeout: float | None = None,
     watcher: Watcher | None = None,
+    refresh_run: Callable[[Run], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Status:
     """Follow a run to its end, passing on events, metrics and log lines as they come; returns how it ended.
 
     `timeout` is in seconds; when it is over the status is returned as it is. Nothing is ever stopped by this. By
-    default the watching starts now; a `watcher` says from where instead.
+    default the watching starts now; a `watcher` says from where instead, and `refresh_run` how a remote run's record
+    is brought up to date.
     """
     tell = on_event or (lambda _: None)
     watcher = watcher or Watcher(run)
     deadline = None if timeout is None else time.monotonic() + timeout
-    bring, pace = Refresher(run, tell), Pace.of(run)
+    bring, pace = Refresher(run, tell, refresh_run), Pace.of(run)
     while True:
         bring()
         status = run.status()  # before the lines: whatever was written before the end is then read

@@ -1,0 +1,161 @@
+"""Runs that are in Azure, whoever started them from which machine: found by their tags, and adopted into `.azft`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from azft.azureml.resources import Resource, Resources
+from azft.azureml.watching import STATES, mark_submitted
+from azft.azureml.workspace import Workspace
+from azft.pipeline import TAG
+from azft.runs import Run, RunStore
+
+if TYPE_CHECKING:
+    from azft.azureml.connection import Connection
+
+RUN_TAG = "azft.run"
+MODEL_TAG = "azft.model"
+VERSION_TAG = "azft.version"
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """A run as its jobs' tags tell it. `job` is the newest of its jobs."""
+
+    name: str
+    state: str
+    mode: str
+    created: str
+    started_by: str
+    job: str
+    plan: str
+    """The plan's hash."""
+    version: str
+    """Of the azft that started it."""
+    studio_url: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def list_remote(connection: Connection) -> list[RemoteRun]:
+    """All runs of the workspace that carry azft's tags, newest first."""
+    newest: dict[str, Resource] = {}
+    for job in _jobs(connection):
+        name = _run_of(job)
+        if name not in newest or job.created > newest[name].created:
+            newest[name] = job
+    return [_remote(name, job) for name, job in sorted(newest.items(), key=lambda item: item[1].created, reverse=True)]
+
+
+def find_remote(connection: Connection, name: str) -> Resource | None:
+    """The newest job of a run, or of the job that is named itself; None when it is none of azft's."""
+    jobs = [job for job in _jobs(connection) if _run_of(job) == name or job.name == name]
+    if jobs and any(_run_of(job) != name for job in jobs):
+        run = _run_of(jobs[0])
+        jobs = [job for job in _jobs(connection) if _run_of(job) == run]
+    return max(jobs, key=lambda job: job.created) if jobs else None
+
+
+def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
+    """The record here of a run that was started elsewhere. It knows of the plan only what the job's tags say."""
+    name = _run_of(job)
+    with store.naming():
+        if run := store.find(name):
+            return run
+        marks = _marks(job)
+        target = {"service": service_of(job)}
+        plan = {
+            "name": name.rpartition("-")[0] or name,
+            "mode": mode_of(job),
+            "hash": marks.get(TAG, ""),
+            "created": job.created,
+            "azft_version": marks.get(VERSION_TAG, ""),
+            "recipe": {},
+            "model": {"kind": "registry", "description": _model(job)},
+            "steps": [],
+            "target": target,
+            "adopted": True,
+        }
+        record = describe(connection.workspace, job.name, name, target["service"])
+        run = store.create(name, plan=plan, recipe={}, azure=record)
+    mark_submitted(run, job)
+    return run
+
+
+def describe(workspace: Workspace, job: str, run: str, service: str) -> dict[str, Any]:
+    """The first contents of azure.json: where the job is, or will be."""
+    return {
+        "subscription": workspace.subscription,
+        "resource_group": workspace.resource_group,
+        "workspace": workspace.name,
+        "found_by": workspace.found_by,
+        "service": service,
+        "run": run,
+        "job": job,
+        "jobs": [job],
+        "job_id": None,
+        "studio_url": None,
+        "submitted": False,
+        "submitted_at": None,
+    }
+
+
+def workspace_of(run: Run) -> Workspace:
+    """The workspace that a run is in."""
+    record = run.azure
+    return Workspace(record["subscription"], record["resource_group"], record["workspace"], "the run's record")
+
+
+def mode_of(job: Resource) -> str:
+    """The mode that a job was submitted by: it says so itself, else by where it runs."""
+    service = service_of(job)
+    return "maas" if service == "serverless-finetuning" else "maap"
+
+
+def service_of(job: Resource) -> str:
+    """Which service carries the job out, in the words of `Target.service`."""
+    properties = job.properties
+    if properties.get("jobType") == "FineTuning":
+        own_machines = properties.get("computeId") or (properties.get("resources") or {}).get("instanceTypes")
+        return "finetuning-job" if own_machines else "serverless-finetuning"
+    own = {"prepare", "finetune", "evaluate", "package"}
+    return "pipeline" if own <= set(properties.get("jobs") or own) else "system-pipeline"
+
+
+def _jobs(connection: Connection) -> list[Resource]:
+    found = Resources(connection).all("job", tag=RUN_TAG)
+    return [job for job in found if RUN_TAG in _marks(job) and TAG in _marks(job)]
+
+
+def _marks(job: Resource) -> dict[str, str]:
+    return {**(job.properties.get("properties") or {}), **job.tags}
+
+
+def _run_of(job: Resource) -> str:
+    return _marks(job).get(RUN_TAG) or job.name
+
+
+def _model(job: Resource) -> str:
+    details = job.properties.get("fineTuningDetails") or {}
+    uri = (details.get("model") or {}).get("uri") or ((job.properties.get("inputs") or {}).get("model") or {}).get(
+        "uri"
+    )
+    return _marks(job).get(MODEL_TAG) or str(uri or "unknown")
+
+
+def _remote(name: str, job: Resource) -> RemoteRun:
+    state = STATES.get(job.state)
+    return RemoteRun(
+        name=name,
+        state=str(state) if state else job.state,
+        mode=mode_of(job),
+        created=job.created,
+        started_by=job.created_by,
+        job=job.name,
+        plan=_marks(job).get(TAG, ""),
+        version=_marks(job).get(VERSION_TAG, ""),
+        studio_url=((job.properties.get("services") or {}).get("Studio") or {}).get("endpoint"),
+    )

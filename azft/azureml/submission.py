@@ -1,0 +1,188 @@
+"""Starting a plan's job in Azure: once, whatever happens on the way.
+
+The job's name is the run's, chosen here; its properties carry the plan's hash. Before anything is sent we look. After
+any answer that doesn't say clearly what happened (a timeout, 408, 429, 5xx, a cut connection, "already exists") we look
+again, with patience for what isn't visible yet: ours is adopted, another's is refused, and only when there is nothing
+is the same request sent again, under the same name. So there is never a second job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azft.azureml import uploads
+from azft.azureml.errors import Answer, ConflictError, ServiceError, ServiceUnavailableError
+from azft.azureml.patience import Patience, call, clock
+from azft.azureml.resources import Resource, Resources, wire
+from azft.errors import AzftError
+from azft.payloads import build_job
+from azft.pipeline import TAG, quiet_sdk
+from azft.plan import Plan
+
+if TYPE_CHECKING:
+    from azft.azureml.connection import Connection
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+SENDS = 4
+"""How often the job is sent at most; each time under the same name, and only after looking."""
+LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between looks for a job that may have been started and isn't visible yet."""
+_LONGEST_WAIT = 60.0
+_VERSIONS = {"FineTuning": "2024-10-01-preview", "Pipeline": "2024-01-01-preview", "Command": "2025-01-01-preview"}
+"""Job type -> the API version that azure-ai-ml 1.35 sends it with."""
+_AML = "https://ml.azure.com"
+_REGISTERING = Patience(attempts=10)
+"""A pipeline's components are a dozen requests that are tried again together."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that is in Azure now. `started` says whether this call started it."""
+
+    job: Resource
+    started: bool
+
+
+def find_job(connection: Connection, name: str, plan_hash: str) -> Resource | None:
+    """The job of this name if it is this plan's; None when there is none. Raises `ConflictError` for another's."""
+    found = Resources(connection).get("job", name)
+    if found is not None:
+        _require_ours(found, plan_hash)
+    return found
+
+
+def submit_once(
+    connection: Connection,
+    plan: Plan,
+    *,
+    name: str,
+    run: str,
+    code: Path | None,
+    parameters: Path,
+    force: bool = False,
+    on_event: OnEvent = lambda _: None,
+) -> Submitted:
+    """Have the plan's job exist under this name, exactly once. Look first (`find_job`): this begins with the uploads.
+
+    `run` is the run it belongs to, by which a second job of it finds the checkpoints; `code` and `parameters` are the
+    staged folders of azft's own pipeline; with `force` Azure reuses no step of an earlier job.
+
+    Raises `ConflictError` when the name is somebody else's, `LimitError`, `SignInError`, `ServiceUnavailableError` when
+    Azure does not answer (do the same again: it is settled then), `ServiceError` for a refusal.
+    """
+    references = uploads.ensure(connection, plan, code=code, parameters=parameters, on_event=on_event)
+    on_event({"event": "registering", "job": name})
+    body = call(
+        "Registering the job's steps",
+        lambda: job_body(connection, plan, name=name, run=run, code=code, parameters=parameters, references=references),
+        patience=_REGISTERING,
+    )
+    settings = body["properties"].get("settings")
+    if force and isinstance(settings, dict):
+        settings["force_rerun"] = True
+    on_event({"event": "submitting", "job": name})
+    return _send(connection, plan, name, body)
+
+
+def job_body(
+    connection: Connection,
+    plan: Plan,
+    *,
+    name: str,
+    run: str,
+    code: Path | None,
+    parameters: Path,
+    references: dict[str, str],
+) -> dict[str, Any]:
+    """The JSON to send: the plan's job with every reference resolved and every step registered. May be repeated."""
+    job = build_job(plan, name=name, run=run, code=code or Path(), parameters=parameters, references=references)
+    with quiet_sdk():
+        from azure.ai.ml.entities._job.to_rest_functions import to_rest_job_object
+
+        connection.client.jobs._resolve_arm_id_or_upload_dependencies(job)
+        return wire(to_rest_job_object(job))
+
+
+def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -> Submitted:
+    for attempt in range(SENDS):
+        last = attempt + 1 == SENDS
+        try:
+            job = call("Submitting the job", lambda: _put(connection, name, body), idempotent=False)
+        except ServiceError as error:
+            answer = error.answer or Answer()
+            if answer.status == 403 or (answer.status == 401 and last):
+                raise
+            found = _look(connection, name, plan.hash, answer)
+            if found is not None:
+                return Submitted(found, started=attempt > 0 or answer.unclear)
+            if last or not (answer.unclear or answer.status == 401):
+                raise
+        else:
+            _require_ours(job, plan.hash)
+            return Submitted(job, started=True)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _put(connection: Connection, name: str, body: dict[str, Any]) -> Resource:
+    """One request. A pipeline runs as whoever submits it, so it carries a token for Azure ML of theirs."""
+    from azure.core.rest import HttpRequest
+
+    kind = str(body["properties"]["jobType"])
+    headers = {"Accept": "application/json"}
+    if kind == "Pipeline":
+        headers["x-azureml-token"] = connection.credential.get_token(f"{_AML}/.default").token
+    request = HttpRequest(
+        "PUT",
+        f"{connection.workspace.id}/jobs/{name}",
+        params={"api-version": _VERSIONS.get(kind, _VERSIONS["Pipeline"])},
+        headers=headers,
+        json=body,
+    )
+    response = connection.client._service_client_01_2024_preview_arm.send_request(request)
+    response.raise_for_status()
+    answer = response.json()
+    properties = answer.get("properties") or {}
+    return Resource(
+        "job", (name,), str(answer.get("id") or ""), tags=properties.get("tags") or {}, properties=properties
+    )
+
+
+def _look(connection: Connection, name: str, plan_hash: str, answer: Answer) -> Resource | None:
+    """Look for a job that may have been started. A clear refusal needs one look, anything else several."""
+    time_is = clock()
+    if answer.retry_after:
+        time_is.sleep(min(answer.retry_after, _LONGEST_WAIT))
+    for pause in (*(LOOKS if answer.unclear else ()), None):
+        found = find_job(connection, name, plan_hash)
+        if found is not None or pause is None:
+            return found
+        time_is.sleep(pause)
+    return None
+
+
+def _require_ours(job: Resource, plan_hash: str) -> None:
+    """Raise `ConflictError` unless the job carries the plan's hash."""
+    marks = {**job.tags, **(job.properties.get("properties") or {})}
+    if marks.get(TAG) == plan_hash:
+        return
+    if not job.properties:
+        raise ServiceUnavailableError(f"Azure's answer about the job {job.name} is empty.", fix="Do the same again.")
+    whose = "carries another plan's hash" if marks.get(TAG) else "was not started by azft"
+    raise ConflictError(
+        f"Azure has a job {job.name} already, and it {whose}; nothing was started.",
+        fix="Give the recipe another `name`, or start one beside it with --again.",
+    )
+
+
+def next_name(connection: Connection, plan: Plan, taken: Callable[[str], bool]) -> str:
+    """The first of NAME-2, NAME-3, ... that is neither here (`taken`) nor in Azure, for a wanted second run."""
+    resources = Resources(connection)
+    for number in range(2, 1000):
+        name = f"{plan.run_name}-{number}"
+        if not taken(name) and resources.get("job", name) is None:
+            return name
+    raise AzftError(f"The plan {plan.run_name} has a thousand runs.", fix="Change something in the recipe.")
