@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from azft.jupyter import watch
     from azft.recipe import Recipe
     from azft.recipe_file import RecipeFile, load_recipe
+    from azft.rehearsal.session import rehearsal
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "open_chat",
     "plan",
     "preview",
+    "rehearsal",
     "resume",
     "runs",
     "submit",
@@ -72,6 +74,7 @@ _HOMES = {
     "RecipeFile": "azft.recipe_file",
     "Severity": "azft.findings",
     "load_recipe": "azft.recipe_file",
+    "rehearsal": "azft.rehearsal.session",
     "watch": "azft.jupyter",
 }
 """Where a public name lives when it isn't `azft.api`."""
