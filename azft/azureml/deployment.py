@@ -16,7 +16,7 @@ from azft.azureml import serving_bodies as bodies
 from azft.azureml.endpoint_records import EndpointRecord, remember
 from azft.azureml.errors import LimitError, ServiceUnavailableError
 from azft.azureml.marketplace import ensure_subscription
-from azft.azureml.registration import RegisteredModel, labels, register
+from azft.azureml.registration import RegisteredModel, job_of, labels, register
 from azft.azureml.registry_facts import read_facts
 from azft.azureml.resources import FAILED, KIND_TAG, MODEL_TAG, Accepted, Resource, Resources, settled
 from azft.azureml.serving_machine import Need, check_quota, choose, fit, weights
@@ -24,6 +24,7 @@ from azft.azureml.storage import folder_files
 from azft.azureml.waiting import FailedResourceError, explain, wait_for
 from azft.catalog import prices
 from azft.catalog.folder import cached_sha256
+from azft.catalog.rows import find
 from azft.catalog.vm_sizes import find_size
 from azft.errors import AzftError, ExitCode, FindingsError, InterruptedRunError, UsageError
 from azft.files import sha256_bytes, sha256_tree
@@ -152,9 +153,9 @@ class _Work:
 
     def serverless(self) -> Deployment:
         """A serverless endpoint of a model that serverless fine-tuning made."""
-        target = self.run.plan.get("target") or {}
-        if target.get("marketplace"):
-            ensure_subscription(self.connection, str(target["model_id"]), on_event=self.tell)
+        base, bought = self._base()
+        if bought:
+            ensure_subscription(self.connection, base, on_event=self.tell)
         self._remember()
         body = bodies.serverless_endpoint(model_asset=self.model.asset, location=self.location, tags=self.tags)
         accepted, created = self._settled("serverless", self.name, body=body)
@@ -184,9 +185,8 @@ class _Work:
         needs_gpu = self.kind == "vllm"
         need = self._need()
         recommended: tuple[str, ...] = ()
-        target = self.run.plan.get("target") or {}
-        if instance_type is None and target:
-            facts = read_facts(self.connection, str(target.get("model_id") or ""))
+        if instance_type is None and self.run.remote:
+            facts = read_facts(self.connection, self._base()[0])
             recommended = facts.serve_sizes if facts is not None else ()
         size = choose(instance_type, recommended, need, needs_gpu=needs_gpu)
         findings = fit(size, need, needs_gpu=needs_gpu)
@@ -197,6 +197,22 @@ class _Work:
         for finding in check_quota(self.resources, size, instances):
             self._allow(finding)
         self.instance_type, self.instances = size, instances
+
+    def _base(self) -> tuple[str, bool]:
+        """The id of the model that was tuned, and whether it has to be bought in the marketplace.
+
+        A run that was started elsewhere has no plan here, so its job says which model; the catalog then whose it is.
+        """
+        target = self.run.plan.get("target") or {}
+        if "model_id" in target:
+            return str(target["model_id"]), bool(target.get("marketplace"))
+        job = self.resources.get("job", job_of(self.run))
+        properties = job.properties if job is not None else {}
+        details = properties.get("fineTuningDetails") or {}
+        given = details.get("model") or (properties.get("inputs") or {}).get("model") or {}
+        base = str(given.get("uri") or "")
+        row = find(base)
+        return base, row is not None and row.azure is not None and row.azure.provider != "Microsoft"
 
     def _allow(self, finding: Finding) -> None:
         if finding.severity is Severity.ERROR:
@@ -380,8 +396,9 @@ def _require_servable(run: Run, model: RegisteredModel, kind: Kind) -> None:
             f"{model.reference} is a {model.type}, and Azure's own server loads MLflow models only.",
             fix="Look at the model in Azure ML's studio.",
         )
-    recipe = run.plan["recipe"]
-    if kind == "vllm" and recipe["technique"]["name"] != "full" and not recipe["output"].get("merge", True):
+    recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
+    technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
+    if kind == "vllm" and technique.get("name") != "full" and not output.get("merge", True):
         raise UsageError(
             f"The model of {run.name} is an adapter alone (output.merge: false), and the endpoint serves whole models.",
             fix="Set output.merge: true in the recipe and submit it again; only the package step runs anew.",

@@ -72,7 +72,7 @@ def register(
     plan = run.plan
     _require_completed(run)
     resources = Resources(connection)
-    wanted = name or plan["recipe"]["output"]["model_name"] or plan["name"]
+    wanted = name or (plan["recipe"].get("output") or {}).get("model_name") or plan["name"]
     if not _NAME.fullmatch(wanted):
         raise UsageError(f"`{wanted}` is no name for a model in Azure.", fix="Letters, digits, - _ and . only.")
     for model in _versions(resources, wanted):
@@ -97,14 +97,9 @@ def register(
 
 def job_of(run: Run) -> str:
     """The name of the Azure job behind a run. Raises `NotFoundError` when the run never got that far."""
-    import orjson
-
-    try:
-        return str(orjson.loads((run.folder / "azure.json").read_bytes())["job"])
-    except (OSError, ValueError, KeyError):
-        raise NotFoundError(
-            f"Run {run.name} has no job in Azure.", fix=f"See how far it is: azft status {run.name}"
-        ) from None
+    if not run.remote:
+        raise NotFoundError(f"Run {run.name} has no job in Azure.", fix=f"See what it is: azft status {run.name}")
+    return str(run.azure["job"])
 
 
 def labels(run: Run) -> dict[str, str]:
@@ -208,7 +203,7 @@ def _create(
             version=version,
             path=path,
             type=kind,
-            description=run.plan["recipe"]["description"] or None,
+            description=run.plan["recipe"].get("description") or None,
             tags=labels(run),
             properties=labels(run),
         )

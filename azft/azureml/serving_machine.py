@@ -41,7 +41,7 @@ def weights(plan: dict[str, Any], packaged: Path | None = None) -> Need:
         if files:
             total = sum(file.stat().st_size for file in files)
             return Need(total, f"its weights have {total / GIB:.1f} GiB")
-    row = find(str(plan["recipe"]["model"]))
+    row = find(str(plan["recipe"].get("model") or plan["model"]["description"]))
     if row is None or not (row.hidden_size and row.layers and row.vocab_size):
         return Need(None, "azft does not know how large it is")
     # Twelve h^2 a layer (attention and a gated MLP, to within a fifth), the embeddings in and out; two bytes each.

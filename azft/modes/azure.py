@@ -242,7 +242,7 @@ class AzureMode:
         return False
 
     def _send(self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent) -> bool:
-        from azft.azureml.compute import ensure_compute
+        from azft.azureml.computes import ensure_compute
         from azft.azureml.marketplace import ensure_subscription
         from azft.azureml.submission import find_job, submit_once
         from azft.azureml.watching import mark_submitted
