@@ -82,3 +82,33 @@ def find_run(name: str | None, latest: bool) -> Any:
     if not names:
         api.get_run()  # raises: there are none
     raise UsageError("Which run?", fix=f"Name it, or add --latest. The newest here: {', '.join(names)}")
+
+
+def azure(command: Command) -> Command:
+    """Which workspace of Azure ML, and whose sign-in; the command gets them as one argument `access`."""
+
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        subscription: str | None,
+        resource_group: str | None,
+        workspace: str | None,
+        auth: str,
+        **kwargs: Any,
+    ) -> Any:
+        from azft.azureml.connection import Access
+
+        return command(*args, access=Access(subscription, resource_group, workspace, auth), **kwargs)
+
+    click.option(
+        "--auth",
+        type=click.Choice(["default", "cli", "env", "managed-identity", "workload", "browser", "device-code"]),
+        default="default",
+        envvar="AZFT_AUTH",
+        show_default=True,
+        help="Whose sign-in to use in Azure; AZFT_AUTH sets the default.",
+    )(wrapper)
+    click.option("-w", "--workspace", help="Azure ML workspace; else AZUREML_WORKSPACE_NAME, config.json, az.")(wrapper)
+    click.option("-g", "--resource-group", help="Its resource group.")(wrapper)
+    click.option("--subscription", help="Its subscription's id.")(wrapper)
+    return wrapper  # type: ignore[return-value]
