@@ -199,7 +199,7 @@ class _Draft:
     def findings(self, target: Target) -> Iterator[Finding]:
         """Every problem that can be seen from here."""
         recipe_file, service = self.recipe_file, self.service
-        yield from self._data_check()
+        yield from data_check_findings(recipe_file, self.located)
         yield from model_findings(recipe_file, self.located, self.given, service=service)
         yield from not_offered(TABLES[service], recipe_file, _WORDS[service])
         files = [(entry.role, entry.path, entry.bytes) for entry in self.inputs if entry.role in ROLES[service]]
@@ -237,18 +237,19 @@ class _Draft:
                     recipe_file, path, "parameter-file", Severity.ERROR, f"The file of `{name}` is not there."
                 )
 
-    def _data_check(self) -> Iterator[Finding]:
-        """The data's own check, with the model's template and tokenizer where they are on this machine."""
-        from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
 
-        model: ResolvedModel | None
-        try:
-            model = resolve_model(self.recipe_file)
-        except FindingsError:  # local mode's business, unless the folder is broken, which is said elsewhere
-            model = None
-        if model is not None and model.kind == "stand-in" and self.located.row is None:
-            model = None  # the template of a model that nobody knows would be a guess
-        yield from data_check.check_for_plan(self.recipe_file, model)
+def data_check_findings(recipe_file: RecipeFile, located: Located) -> Iterator[Finding]:
+    """The data's own check, with the model's template and tokenizer where they are on this machine."""
+    from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
+
+    model: ResolvedModel | None
+    try:
+        model = resolve_model(recipe_file)
+    except FindingsError:  # local mode's business, unless the folder is broken, which is said elsewhere
+        model = None
+    if model is not None and model.kind == "stand-in" and located.row is None:
+        model = None  # the template of a model that nobody knows would be a guess
+    yield from data_check.check_for_plan(recipe_file, model)
 
 
 def _parameter_files(recipe_file: RecipeFile) -> Iterator[PlannedInput]:

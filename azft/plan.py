@@ -266,6 +266,12 @@ def changes_since(plan: Plan) -> list[str]:
             changes.append(f"the model folder {plan.model.path} is gone")
         elif folder_identity(plan.model.path) != plan.model.identity:
             changes.append(f"the model in {plan.model.path} has other contents")
+    for upload in plan.target.uploads if plan.target is not None else ():
+        if upload.kind == "model" and plan.model.path is None and upload.path is not None:  # a job file's own folder
+            if not upload.path.is_dir():
+                changes.append(f"the model folder {upload.path} is gone")
+            elif sha256_tree(upload.path) != upload.sha256:
+                changes.append(f"the model in {upload.path} has other contents")
     if plan.target is not None and plan.target.catalog_sha256 != catalog_sha256(plan):
         changes.append("azft's catalog says something else about the model, the machines or the pipeline")
     if not plan.steps:  # the service's own code runs

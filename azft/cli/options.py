@@ -57,6 +57,15 @@ mode = click.option(
 """`--mode`; a new mode adds its name here and its class in `azft.modes`."""
 
 
+job_file = click.option(
+    "--from-azureml",
+    "job_file",
+    metavar="JOB.YML",
+    help="In place of a recipe: an Azure ML job of type finetuning, taken as it is. It says itself where it runs.",
+)
+"""`--from-azureml`"""
+
+
 def run(command: Command) -> Command:
     """The run's name as an argument, or `--latest`; the command gets the run itself as `run`."""
 

@@ -9,7 +9,7 @@ import click
 
 from azft.cli import options
 from azft.cli.render import Output, note
-from azft.errors import ExitCode
+from azft.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,11 +36,18 @@ data, model or code changed since.
 @click.command(epilog=EPILOG)
 @options.recipe
 @options.mode
+@options.job_file
 @click.option("--payload", is_flag=True, help="Print the exact JSON that Azure would get (modes maas and maap).")
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PLAN.JSON", help="Save the plan, for `azft submit`.")
 @options.output
 def command(
-    recipe: str, overrides: tuple[str, ...], mode: str, payload: bool, out: str | None, output: Output
+    recipe: str,
+    overrides: tuple[str, ...],
+    mode: str,
+    job_file: str | None,
+    payload: bool,
+    out: str | None,
+    output: Output,
 ) -> int:
     """Show what a run of the recipe would do, with every default filled in.
 
@@ -50,7 +57,9 @@ def command(
     from azft.files import write_bytes
     from azft.recipe_file import load_recipe
 
-    plan = api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if job_file is not None and overrides:
+        raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
+    plan = api.plan_from_azureml(job_file) if job_file else api.plan(load_recipe(recipe, overrides=overrides), mode)
     if out is not None:
         write_bytes(Path(out), plan.to_json())
     if payload:

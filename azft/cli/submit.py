@@ -38,6 +38,7 @@ With -o json every event is a line of JSON; the last has "event": "result".
 @click.command(epilog=EPILOG)
 @options.recipe
 @options.mode
+@options.job_file
 @click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Watch to the end, or return once it has started."
@@ -50,6 +51,7 @@ def command(
     recipe: str,
     overrides: tuple[str, ...],
     mode: str,
+    job_file: str | None,
     dry_run: bool,
     wait: bool,
     follow: bool,
@@ -66,7 +68,7 @@ def command(
 
     if follow and not wait:
         raise UsageError("--follow needs --wait.", fix="Leave out one of --follow and --no-wait.")
-    plan = _plan(recipe, overrides, mode)
+    plan = _plan(recipe, overrides, mode, job_file)
     if dry_run:
         return _dry_run(plan, output)
     results.announce(plan, output)
@@ -78,10 +80,14 @@ def command(
     )
 
 
-def _plan(recipe: str, overrides: tuple[str, ...], mode: str) -> Plan:
+def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | None) -> Plan:
     from azft import api
     from azft.recipe_file import load_recipe
 
+    if job_file is not None:
+        if overrides:
+            raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
+        return api.plan_from_azureml(job_file)
     if not recipe.endswith(".json"):
         return api.plan(load_recipe(recipe, overrides=overrides), mode)
     if overrides:

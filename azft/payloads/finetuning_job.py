@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> 
     """The fine-tuning job: serverless without compute and instance types, on the user's machines with one of them."""
     target = plan.target
     assert target is not None
+    if target.job_file is not None:
+        return _from_file(plan, target.job_file, name=name, run=run, references=references)
     with need_sdk():
         from azure.ai.ml import Input, Output
         from azure.ai.ml.entities import QueueSettings
@@ -59,3 +62,31 @@ def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> 
             },
             **machines,
         )
+
+
+def _from_file(plan: Plan, words: Mapping[str, Any], *, name: str, run: str, references: Mapping[str, str]) -> Job:
+    """The job of a job file, read by the SDK's own loader; only names and azft's labels are put in."""
+    import yaml
+
+    assert plan.target is not None
+    replaced = {upload.reference: references.get(upload.name, upload.reference) for upload in plan.target.uploads}
+    labelled = labels(plan, run)
+    filled = {key: _referring(value, replaced) for key, value in words.items()}
+    filled |= {
+        "name": name,
+        "display_name": words.get("display_name") or plan.name,
+        "experiment_name": words.get("experiment_name") or plan.name,
+        "tags": {**(words.get("tags") or {}), **labelled},
+        "properties": {**(words.get("properties") or {}), **labelled},
+    }
+    with need_sdk():
+        from azure.ai.ml import load_job
+
+        job: Job = load_job(io.StringIO(yaml.safe_dump(filled)))
+    return job
+
+
+def _referring(value: Any, replaced: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _referring(inner, replaced) for key, inner in value.items()}
+    return replaced.get(value, value) if isinstance(value, str) else value
