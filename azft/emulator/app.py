@@ -40,6 +40,11 @@ MODULES = (
     "history",
     "run_artifacts",
     "mlflow_api",
+    "marketplace",
+    "serverless_endpoints",
+    "online_endpoints",
+    "online_deployments",
+    "inference",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azft.emulator.http import Request, Response, Route, not_found
 
@@ -14,10 +14,10 @@ KIND = "operation"
 POLL_SECONDS = 1
 
 
-def begin(emu: Emulator, seconds: float) -> dict[str, str]:
-    """Begin one that ends in so many seconds; returns the headers that a 201 or 202 carries."""
+def begin(emu: Emulator, seconds: float, error: dict[str, Any] | None = None) -> dict[str, str]:
+    """Begin one that ends in so many seconds, with an error or well; the headers that a 201 or 202 carries."""
     name = uuid.uuid4().hex
-    emu.state.put(KIND, name, {"ends": emu.clock.now() + seconds})
+    emu.state.put(KIND, name, {"ends": emu.clock.now() + seconds, "error": error})
     where = f"{emu.url}/operations/{name}"
     return {"Azure-AsyncOperation": where, "Location": f"{where}/result", "Retry-After": str(POLL_SECONDS)}
 
@@ -30,9 +30,10 @@ def _ended(emu: Emulator, request: Request) -> bool:
 
 
 def get_status(emu: Emulator, request: Request) -> Response:
-    """GET: InProgress or Succeeded."""
+    """GET: InProgress, then Succeeded, or Failed with its error."""
     if _ended(emu, request):
-        return Response(200, {"status": "Succeeded"})
+        error = (emu.state.get(KIND, request.params["operation"]) or {}).get("error")
+        return Response(200, {"status": "Failed", "error": error} if error else {"status": "Succeeded"})
     return Response(200, {"status": "InProgress"}, {"Retry-After": str(POLL_SECONDS)})
 
 

@@ -96,9 +96,14 @@ def log_file(emu: Emulator, run_id: str) -> Path:
     return emu.blob_path(ACCOUNT, run_documents.ARTIFACTS, path)
 
 
+def child_environment(emu: Emulator, *, processes: int = 1) -> dict[str, str]:
+    """This process's variables, without what is the emulator's or its user's own."""
+    made = step_environment({}, processes=processes, bin_folder=python_folder(emu.state.root / "bin"))
+    return {name: value for name, value in made.items() if not _OURS.search(name) or name == "TOKENIZERS_PARALLELISM"}
+
+
 def _environment(emu: Emulator, run: Document, command: Command) -> dict[str, str]:
-    made = step_environment({}, processes=command.processes, bin_folder=python_folder(emu.state.root / "bin"))
-    kept = {name: value for name, value in made.items() if not _OURS.search(name) or name == "TOKENIZERS_PARALLELISM"}
+    kept = child_environment(emu, processes=command.processes)
     return {**kept, **run_variables(emu, run), **command.variables}
 
 
