@@ -32,20 +32,28 @@ _WHO = ("upn", "preferred_username", "unique_name", "email", "app_displayname", 
 
 def check(connection: Connection, plan: Plan) -> list[Finding]:
     """Everything that the account says about a plan, as findings; errors stand in the way of submitting."""
+    return _ask(connection, plan)[0]
+
+
+def check_plan(connection: Connection, plan: Plan) -> Plan:
+    """The plan with the account's findings among its own, and `there` filled in for each upload that was looked for.
+
+    It is the same plan: neither is part of its hash.
+    """
+    findings, there = _ask(connection, plan)
+    changes: dict[str, Any] = {"findings": tuple(by_severity([*plan.findings, *findings]))}
+    if plan.target is not None:
+        uploaded = tuple(upload.model_copy(update={"there": there.get(upload.name)}) for upload in plan.target.uploads)
+        changes["target"] = plan.target.model_copy(update={"uploads": uploaded})
+    return plan.model_copy(update=changes)
+
+
+def _ask(connection: Connection, plan: Plan) -> tuple[list[Finding], dict[str, bool]]:
     if plan.target is None:
         message = "A plan for this machine has nothing to check in Azure."
-        return [Finding("remote-local-plan", Severity.INFO, message, "Plan for Azure: --mode maas or maap")]
-    return by_severity(_Check(connection, plan, plan.target).all())
-
-
-def look_for_uploads(connection: Connection, plan: Plan) -> Plan:
-    """The plan with `there` filled in for each upload; the same plan, because that is no part of its hash."""
-    if plan.target is None:
-        return plan
-    looked = [
-        upload.model_copy(update={"there": uploads.is_there(connection, upload)}) for upload in plan.target.uploads
-    ]
-    return plan.model_copy(update={"target": plan.target.model_copy(update={"uploads": tuple(looked)})})
+        return [Finding("remote-local-plan", Severity.INFO, message, "Plan for Azure: --mode maas or maap")], {}
+    asked = _Check(connection, plan.target)
+    return by_severity(asked.all()), asked.there
 
 
 def identity(token: str) -> str:
@@ -57,10 +65,10 @@ def identity(token: str) -> str:
 
 
 class _Check:
-    def __init__(self, connection: Connection, plan: Plan, target: Target) -> None:
+    def __init__(self, connection: Connection, target: Target) -> None:
         self.connection = connection
-        self.plan = plan
         self.target = target
+        self.there: dict[str, bool] = {}
         self.resources = Resources(connection)
         self.location = ""
 
@@ -234,7 +242,7 @@ class _Check:
 
     def _uploads(self) -> Iterator[Finding]:
         for upload in self.target.uploads:
-            there = uploads.is_there(self.connection, upload)
+            there = self.there[upload.name] = uploads.is_there(self.connection, upload)
             state = "there already" if there else f"not there; {upload.bytes:,} bytes will be sent"
             yield Finding("remote-upload", Severity.INFO, f"{upload.kind} {upload.name}: {state}.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -13,12 +13,14 @@ from azft.cli.render import Output, clean, is_interactive, note
 from azft.errors import UsageError
 
 if TYPE_CHECKING:
+    from azft.azureml.inference import EndpointChat
     from azft.chat import Chat
 
 EPILOG = """\b
 Example:
   $ azft chat --latest --prompt "When are you open on Saturday?"
   On Saturday we are open from 7:00 to 14:00.
+  $ azft chat --endpoint linden-bakery-3f2a91c0-77d1 --prompt "Hello"
 
 \b
 Without --prompt it is a conversation: an empty line or Ctrl-D ends it.
@@ -36,6 +38,7 @@ class Settings(TypedDict):
 @click.command(epilog=EPILOG)
 @click.argument("what", required=False)
 @click.option("--latest", is_flag=True, help="Take the newest run of this folder.")
+@click.option("--endpoint", metavar="NAME", help="Talk to an endpoint in Azure instead (azft deploy makes one).")
 @click.option("--prompt", help="Say this, show the answer, and end. `-` reads it from standard input.")
 @click.option("--system", help="A system turn that comes first.")
 @click.option(
@@ -48,22 +51,30 @@ class Settings(TypedDict):
     show_default=True,
     help="0 always takes the likeliest token.",
 )
+@options.azure
 @options.output
 def command(
     what: str | None,
     latest: bool,
+    endpoint: str | None,
     prompt: str | None,
     system: str | None,
     max_tokens: int,
     temperature: float,
+    access: Any,
     output: Output,
 ) -> None:
-    """Talk to the model that a run made, or to a model folder."""
+    """Talk to the model that a run made, to a model folder, or to an endpoint in Azure."""
     from azft import api
 
     if prompt is None and not is_interactive():
         raise UsageError("A conversation needs a terminal.", fix='Without one: azft chat RUN --prompt "..."')
-    if what is not None and not latest and ("/" in what or Path(what).is_dir()):
+    chat: Chat | EndpointChat
+    if endpoint is not None:
+        if what is not None or latest:
+            raise UsageError("Give either an endpoint or a run, not both.", fix="Leave out RUN and --latest.")
+        chat = api.open_endpoint(endpoint, access=access)
+    elif what is not None and not latest and ("/" in what or Path(what).is_dir()):
         chat = api.open_chat(Path(what))
     else:
         chat = api.open_chat(options.find_run(what, latest))
@@ -82,7 +93,7 @@ def command(
         output.show({"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer})
 
 
-def _converse(chat: Chat, messages: list[dict[str, str]], settings: Settings) -> None:
+def _converse(chat: Chat | EndpointChat, messages: list[dict[str, str]], settings: Settings) -> None:
     note("An empty line ends the conversation.")
     while True:
         try:
@@ -100,7 +111,7 @@ def _converse(chat: Chat, messages: list[dict[str, str]], settings: Settings) ->
             messages.pop()
 
 
-def _answer(chat: Chat, messages: list[dict[str, str]], settings: Settings) -> str:
+def _answer(chat: Chat | EndpointChat, messages: list[dict[str, str]], settings: Settings) -> str:
     """Write the answer as it comes."""
     pieces = []
     for piece in chat.reply(messages, **settings):

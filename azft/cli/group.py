@@ -37,6 +37,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "The result": {
         "chat": Entry("azft.cli.chat", "Talk to the model that a run made."),
+        "register": Entry("azft.cli.register", "Make the model a version in the Azure ML workspace."),
+        "deploy": Entry("azft.cli.deploy", "Put the model behind an endpoint in Azure."),
+        "down": Entry("azft.cli.down", "List and end what azft started in Azure."),
     },
     "Help": {
         "models": Entry("azft.cli.models", "List known models; bring one to this machine."),
