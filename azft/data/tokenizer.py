@@ -16,6 +16,7 @@ import orjson
 from tokenizers import AddedToken, Tokenizer
 
 from azft.data.chat_template import ChatTemplate
+from azft.data.model_folder import find_model_folder, find_tokenizer_folder
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes
 
@@ -50,11 +51,12 @@ class ChatTokenizer:
 
 
 def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> ChatTokenizer:
-    """Read `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
+    """Read `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder, plain or MLflow's.
 
     `now` is the date that a template may ask for; None is the clock. Raises `NotFoundError` where the folder has no
     tokenizer.json, `AzftError` for damaged files or a model without a chat template.
     """
+    model, folder = find_model_folder(folder), find_tokenizer_folder(folder)
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise NotFoundError(
@@ -75,7 +77,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
     template = ChatTemplate(source, variables, tool_source=tool_source, now=now)
     added = backend.get_added_tokens_decoder()
     eos = backend.token_to_id(variables["eos_token"]) if "eos_token" in variables else None
-    stop_ids = _stop_ids(folder) | ({eos} if eos is not None else frozenset())
+    stop_ids = _stop_ids(model) | ({eos} if eos is not None else frozenset())
     identity = {
         "added": {str(number): token.content for number, token in added.items()},
         "template": [source, tool_source],
@@ -100,7 +102,7 @@ def context_length(folder: Path) -> int | None:
 
     Multimodal models keep the numbers of their language part under `text_config`.
     """
-    config = _read_json(folder / "config.json")
+    config = _read_json(find_model_folder(folder) / "config.json")
     for section in (config, config.get("text_config")):
         for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
             value = section.get(key) if isinstance(section, dict) else None

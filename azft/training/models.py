@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import torch
 
+from azft.data.model_folder import find_model_folder, find_tokenizer_folder
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
 from azft.tasks import TASKS
@@ -25,7 +26,7 @@ def load_model(
     """Load a model with its task's head, in evaluation mode on the CPU.
 
     Args:
-        folder: A Hugging Face model folder: config.json and *.safetensors.
+        folder: A Hugging Face model folder (config.json and *.safetensors), or an MLflow model with one inside.
         task: A row of the task table; it names the head.
         dtype: Type of the weights; by default the one they are stored in.
         trust_remote_code: Run Python code from the folder.
@@ -35,6 +36,7 @@ def load_model(
         UsageError: Its weights are only there as pickles, or it needs `trust_remote_code`.
         AzftError: transformers can't load it.
     """
+    folder = find_model_folder(folder)
     config = check_folder(folder)
     import transformers
 
@@ -108,7 +110,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
     """The type in which a model folder's weights are stored (that of its first floating tensor)."""
     from safetensors import safe_open
 
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(find_model_folder(folder).glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 dtype: torch.dtype = tensors.get_tensor(name).dtype
@@ -123,7 +125,7 @@ def fingerprint(folder: Path) -> str:
     It covers JSON files whole, and of each weight file its size and its first and last 4 MiB, header included.
     """
     parts: dict[str, Any] = {}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(find_model_folder(folder).iterdir()):
         if file.suffix == ".json":
             parts[file.name] = sha256_bytes(file.read_bytes())
         elif file.suffix == ".safetensors":
@@ -166,7 +168,8 @@ _TOKENIZER_FILES = (
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files, unchanged, from one model folder into another."""
+    """Copy the tokenizer's files, unchanged, from one model folder (or MLflow model) into another."""
+    source = find_tokenizer_folder(source)
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             write_bytes(target / name, (source / name).read_bytes())

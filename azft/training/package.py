@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import torch
 
+from azft.data.model_folder import find_model_folder
 from azft.errors import AzftError
 from azft.files import write_bytes, write_text
 from azft.parameters import PackageParameters
@@ -51,8 +52,9 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
             _copy_model(trained, folder)
         copy_tokenizer(model, folder)
         for name in ("generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"):
-            if (model / name).is_file() and not (folder / name).exists():
-                shutil.copyfile(model / name, folder / name)
+            for source in (find_model_folder(model) / name, model / name):
+                if source.is_file() and not (folder / name).exists():
+                    shutil.copyfile(source, folder / name)
         write_text(
             folder / "README.md",
             model_card(
