@@ -28,6 +28,8 @@ class RunSummary:
     training: dict[str, Any] | None
     evaluation: dict[str, Any] | None
     outputs: dict[str, str]
+    azure: dict[str, Any] | None = None
+    """Where in Azure it runs, and when its record here was last brought up to date; None for a run on this machine."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -53,7 +55,18 @@ def summarize(run: Run) -> RunSummary:
         training=_training(run),
         evaluation=run.evaluation(),
         outputs={name: str(_short(path)) for name, path in run.outputs().items()},
+        azure=_azure(run) if run.remote else None,
     )
+
+
+def _azure(run: Run) -> dict[str, Any]:
+    record = run.azure
+    return {
+        "workspace": record["workspace"],
+        "job": record["job"],
+        "studio_url": record["studio_url"],
+        "refreshed": run.refreshed(),
+    }
 
 
 def _training(run: Run) -> dict[str, Any] | None:

@@ -230,7 +230,8 @@ def read(error: BaseException) -> Answer | None:
     for cause in causes(error):
         if isinstance(cause, HttpResponseError) and cause.response is not None:
             return _read_response(cause, cause.response)
-        if isinstance(cause, (AzureError, ConnectionError, TimeoutError)):
+        sdk = type(cause).__module__.startswith("azure.ai.ml")  # its own errors come from no request
+        if isinstance(cause, (AzureError, ConnectionError, TimeoutError)) and not sdk:
             silent = silent or cause
     if silent is None and (lost := _lost(error)) is not None:
         silent = lost

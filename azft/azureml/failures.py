@@ -19,6 +19,7 @@ from azft.redact import redact
 _TAIL = 12
 """Lines of the failed step's log that are shown."""
 _LONGEST = 600
+_ERROR = re.compile(r"(?:\[rank\d+\]:\s*)?(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b(?:: |$)(?!Execution failed)")
 _STATUS = re.compile(r"(?:status code|exit code|ExitCode\W+|exited with code)\D{0,3}(-?\d+)", re.IGNORECASE)
 
 
@@ -118,7 +119,7 @@ def explain(
     said = f"{code}: {words}"
     cause = _own(lines) or _by_service(said) or likely_cause(_status(words), lines)
     where = f"Step `{step}`" if step else "The job"
-    what = cause.what if cause else _first_sentence(words) or "Azure gives no reason."
+    what = cause.what if cause else _last_error(lines) or _first_sentence(words) or "Azure gives no reason."
     parts = [cause.fix.replace("{run}", run)] if cause and cause.fix else []
     if step:
         parts.append(f"The whole log: azft logs {run} --step {step}")
@@ -153,6 +154,12 @@ def _by_service(said: str) -> Cause | None:
 def _status(words: str) -> int:
     match = _STATUS.search(words)
     return int(match.group(1)) if match else 1
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """The last exception of a traceback in the log, which says more than that a process exited."""
+    found = [line.strip() for line in lines if _ERROR.match(line)]
+    return _first_sentence(redact(found[-1])) if found else ""
 
 
 def _first_sentence(words: str) -> str:

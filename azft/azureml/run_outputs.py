@@ -29,7 +29,7 @@ def find_output(connection: Connection, job: Resource, output: str, run: str) ->
         if connection.storage.list(path):
             return path
     uri = _ask(connection, job.name, output)
-    elsewhere = _path(uri) if uri else None
+    elsewhere = store_path(uri) if uri else None
     return elsewhere if elsewhere and connection.storage.list(elsewhere) else None
 
 
@@ -40,10 +40,11 @@ def output_uris(job: Resource) -> dict[str, dict[str, Any]]:
 
 
 def _given(job: Resource, output: str) -> str | None:
-    return _path(str((output_uris(job).get(output) or {}).get("uri") or ""))
+    return store_path(str((output_uris(job).get(output) or {}).get("uri") or ""))
 
 
-def _path(uri: str) -> str | None:
+def store_path(uri: str) -> str | None:
+    """The path in the workspace's own blob store that an address names; None for any other."""
     match = DATASTORE_URI.fullmatch(uri)
     return match.group(2).rstrip("/") if match and match.group(1) == DATASTORE and "${{" not in uri else None
 

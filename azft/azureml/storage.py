@@ -237,7 +237,7 @@ def _blob(found: Any, path: str) -> Blob:
     return Blob(
         name=path,
         size=int(found.size or 0),
-        etag=str(found.etag or "").strip('"'),
+        etag=str(found.etag or ""),
         md5=bytes(md5) if md5 else None,
         sha256=metadata.get(SHA256, ""),
         folder="hdi_isfolder" in metadata,

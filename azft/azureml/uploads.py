@@ -43,7 +43,7 @@ def ensure(
     references = {}
     for upload in plan.target.uploads:
         sent = _Upload(connection, plan, upload, code=code, parameters=parameters).ensure()
-        references[upload.name] = upload.reference
+        references[upload.name] = _reference(connection, upload)
         event = "uploaded" if sent else "upload-reused"
         on_event({"event": event, "kind": upload.kind, "name": upload.name, "bytes": upload.bytes})
     return references
@@ -55,6 +55,13 @@ def is_there(connection: Connection, upload: PlannedUpload) -> bool:
         found = connection.storage.look(upload.name)
         return found is not None and found.sha256 == upload.sha256
     return Resources(connection).get(upload.kind, upload.name, upload.version) is not None
+
+
+def _reference(connection: Connection, upload: PlannedUpload) -> str:
+    """What the job calls it. Code by its whole id: the SDK takes a short reference to code for a folder."""
+    if upload.kind == "code":
+        return f"azureml:{connection.workspace.id}/codes/{upload.name}/versions/{upload.version}"
+    return upload.reference
 
 
 class _Upload:

@@ -18,17 +18,20 @@ Example:
 
 
 @click.command(epilog=EPILOG)
+@options.azure
 @options.run
 @options.output
-def command(run: Any, output: Output) -> None:
+def command(run: Any, access: Any, output: Output) -> None:
     """Ask a run to stop. It saves a checkpoint first, and `azft resume` goes on from there.
 
     RUN is a run's name, or the start of it. Returns at once; `azft status` says when it has stopped.
     """
     from azft import api
 
+    if run.remote:
+        api.refresh(run, access=access)
     was_active = run.state.active
-    state = str(api.cancel(run).state)
+    state = str(api.cancel(run, access=access).state)
     output.show({"name": run.name, "state": state, "asked": was_active}, lambda: _view(run.name, state, was_active))
     if was_active and output.is_table:
         note(f"Go on later with: azft resume {run.name}")

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "runs": Entry("azft.cli.runs", "List the runs of this folder."),
         "status": Entry("azft.cli.status", "Show where a run stands."),
         "logs": Entry("azft.cli.logs", "Show what a run's steps wrote."),
+        "outputs": Entry("azft.cli.outputs", "List what came out of a run; bring it here from Azure."),
         "cancel": Entry("azft.cli.cancel", "Stop a run; it can be resumed."),
         "resume": Entry("azft.cli.resume", "Go on from a run's last checkpoint."),
     },

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from azft.cli import options
-from azft.cli.render import Output, clean
+from azft.cli.render import Output, clean, note
 from azft.errors import ExitCode, InterruptedRunError, NotFoundError
 
 EPILOG = """\b
@@ -19,21 +19,26 @@ Example:
 
 \b
 With --follow it goes on until the run ends; the exit code is then 7 when the
-run failed. Ctrl-C ends the watching, not the run.
+run failed. Ctrl-C ends the watching, not the run. While Azure does not answer
+it waits: no line is lost or shown twice.
 """
 
 
 @click.command(epilog=EPILOG)
+@options.azure
 @options.run
 @click.option("--step", help="Only this step's log: prepare, finetune, evaluate, package.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each log.")
 @click.option("--follow", "-f", is_flag=True, help="Go on showing new lines until the run ends.")
 @options.output
-def command(run: Any, step: str | None, tail: int | None, follow: bool, output: Output) -> int:
+def command(run: Any, access: Any, step: str | None, tail: int | None, follow: bool, output: Output) -> int:
     """Show what a run's steps wrote.
 
     RUN is a run's name, or the start of it. Lines of several steps carry the step's name.
     """
+    from azft.cli import results
+
+    results.refresh(run, access)
     steps = run.log_steps()
     if step is not None and step not in steps and not follow:
         there = ", ".join(steps) or "none yet"
@@ -53,11 +58,12 @@ def command(run: Any, step: str | None, tail: int | None, follow: bool, output: 
     else:
         for line in lines:
             output.stream({"event": "log", **line})
-    return _follow(run, step, offsets, many, output) if follow else ExitCode.DONE
+    return _follow(run, access, step, offsets, many, output) if follow else ExitCode.DONE
 
 
-def _follow(run: Any, step: str | None, offsets: dict[str, int], many: bool, output: Output) -> int:
+def _follow(run: Any, access: Any, step: str | None, offsets: dict[str, int], many: bool, output: Output) -> int:
     from azft import api
+    from azft.cli.azure_words import words
 
     def on_lines(line: dict[str, str]) -> None:
         if output.is_table and output.query is None:
@@ -66,8 +72,12 @@ def _follow(run: Any, step: str | None, offsets: dict[str, int], many: bool, out
         else:
             output.stream({"event": "log", **line})
 
+    def on_event(event: dict[str, Any]) -> None:
+        if text := words(event):
+            note(text)
+
     try:
-        state = api.follow_logs(run, on_lines, step=step, offsets=offsets)
+        state = api.follow_logs(run, on_lines, step=step, offsets=offsets, on_event=on_event, access=access)
     except KeyboardInterrupt:
         fix = f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}"
         raise InterruptedRunError(f"Stopped watching; run {run.name} is as it was.", fix=fix) from None

@@ -67,18 +67,32 @@ job_file = click.option(
 
 
 def run(command: Command) -> Command:
-    """The run's name as an argument, or `--latest`; the command gets the run itself as `run`."""
+    """The run's name as an argument, or `--latest`; the command gets the run itself as `run`.
+
+    Under `azure`, a run that is not known here is looked for in the workspace.
+    """
 
     @wraps(command)
     def wrapper(*args: Any, run_name: str | None, latest: bool, **kwargs: Any) -> Any:
-        return command(*args, run=find_run(run_name, latest), **kwargs)
+        return command(*args, run=find_run(run_name, latest, kwargs.get("access")), **kwargs)
 
     click.option("--latest", is_flag=True, help="Take the newest run of this folder.")(wrapper)
     click.argument("run_name", required=False, metavar="[RUN]")(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
-def find_run(name: str | None, latest: bool) -> Any:
+def named_run(command: Command) -> Command:
+    """The run's name as an argument that must be given, for commands with arguments behind it; otherwise as `run`."""
+
+    @wraps(command)
+    def wrapper(*args: Any, run_name: str, **kwargs: Any) -> Any:
+        return command(*args, run=find_run(run_name, False, kwargs.get("access")), **kwargs)
+
+    click.argument("run_name", metavar="RUN")(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def find_run(name: str | None, latest: bool, access: Any = None) -> Any:
     """The run that was asked for. Never guesses: a command may cancel it."""
     from azft import api
     from azft.errors import UsageError
@@ -86,7 +100,7 @@ def find_run(name: str | None, latest: bool) -> Any:
     if latest and name is not None:
         raise UsageError("Give either a run or --latest, not both.")
     if latest or name is not None:
-        return api.get_run(name)
+        return api.get_run(name, access=access)
     names = [run.name for run in api.runs()[:5]]
     if not names:
         api.get_run()  # raises: there are none

@@ -136,6 +136,7 @@ class Plain(Watcher):
 
     def show(self, event: Event) -> None:
         """Steps as they come and go; metrics every few seconds, and each evaluation."""
+        from azft.cli.azure_words import words
         from azft.cli.views import duration
 
         kind, step = event.get("event"), event.get("step")
@@ -147,6 +148,8 @@ class Plain(Watcher):
             note(f"{step}: done in {duration(event.get('seconds', 0))}")
         elif kind == "step-failed":
             note(f"{step}: failed")
+        elif text := words(event):
+            note(text)
         elif kind == "log" and self.follow:
             note(f"{step} | {event.get('line', '')}")
         elif kind == "metrics" and not self.follow:
@@ -179,6 +182,8 @@ class Live(Watcher):
 
     def show(self, event: Event) -> None:
         """Take the event in; the next redraw shows it."""
+        from azft.cli.azure_words import words
+
         kind, step = event.get("event"), str(event.get("step", ""))
         now = time.monotonic()
         if kind == "step-started":
@@ -194,6 +199,8 @@ class Live(Watcher):
             )
         elif kind == "metrics":
             self.training.take(event["metrics"])
+        elif text := words(event):
+            self.console.print(clean(text), soft_wrap=True)
         elif kind == "log" and self.follow:
             self.console.print(clean(f"{step} | {event.get('line', '')}"), soft_wrap=True)
 

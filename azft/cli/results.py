@@ -30,6 +30,18 @@ def announce(plan: Plan, output: Output) -> None:
         note(f"Run {plan.run_name} ({plan.mode})")
 
 
+def refresh(run: Run, access: Any) -> None:
+    """Bring a run's record up to date; when Azure does not answer, say so, and that what follows was known before."""
+    from azft import api
+    from azft.errors import UnreachableError
+
+    try:
+        api.refresh(run, access=access)
+    except UnreachableError as error:
+        known = f"What follows was known at {when}." if (when := run.refreshed()) else "Nothing newer is known."
+        note(f"{error.message} {known}")
+
+
 def watch(start: Callable[[Callable[[dict[str, Any]], None]], Run], output: Output, *, follow: bool, wait: bool) -> int:
     """Start or join a run, show its progress, then its result. Errors are raised, after a JSON line of them."""
     from azft import api
@@ -71,6 +83,8 @@ def view(summary: RunSummary) -> RenderableType:
         training = Training()
         training.take(summary.training)
         rows.append(("training", training.words()))
+    if summary.azure:
+        rows += [(name.replace("_", " "), value) for name, value in summary.azure.items() if value]
     rows.append(("folder", summary.folder))
     rows += [(f"  {name}", path) for name, path in summary.outputs.items()]
     parts: list[RenderableType] = [views.facts(rows)]
@@ -97,6 +111,8 @@ def _evaluation(found: dict[str, Any]) -> RenderableType:
 def _next(summary: RunSummary, *, wait: bool) -> str:
     if not wait and summary.state not in {"Completed", "Failed"}:
         return f"It goes on by itself. Watch: azft logs {summary.name} --follow   End it: azft cancel {summary.name}"
+    if summary.azure:
+        return f"Serve it: azft deploy {summary.name}   Its files: azft outputs {summary.name}"
     return f"Talk to it: azft chat {summary.name}"
 
 

@@ -20,16 +20,18 @@ Example:
 
 
 @click.command(epilog=EPILOG)
+@options.azure
 @options.run
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Watch to the end, or return once it has started."
 )
 @click.option("--follow", is_flag=True, help="While waiting, show what the steps print.")
 @options.output
-def command(run: Any, wait: bool, follow: bool, output: Output) -> int:
+def command(run: Any, access: Any, wait: bool, follow: bool, output: Output) -> int:
     """Go on with a run that failed, was canceled or was cut off, from its last checkpoint.
 
-    RUN is a run's name, or the start of it. It ends with the weights that it would have had without the interruption.
+    RUN is a run's name, or the start of it. In Azure a second job starts, which finds the first one's checkpoints;
+    only azft's own pipeline leaves some. It ends with the weights that it would have had without the interruption.
     """
     from azft import api
     from azft.cli import results
@@ -37,5 +39,8 @@ def command(run: Any, wait: bool, follow: bool, output: Output) -> int:
     if follow and not wait:
         raise UsageError("--follow needs --wait.", fix="Leave out one of --follow and --no-wait.")
     return results.watch(
-        lambda on_event: api.resume(run, wait=wait, on_event=on_event), output, follow=follow, wait=wait
+        lambda on_event: api.resume(run, wait=wait, on_event=on_event, access=access),
+        output,
+        follow=follow,
+        wait=wait,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from azft.cli.render import Output, note
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from azft.azureml.remote_runs import RemoteRun
     from azft.run_summary import RunSummary
 
 EPILOG = """\b
@@ -22,17 +23,33 @@ Example:
 
 \b
   $ azft runs -o tsv --query "[?state=='Completed'].name"
+
+\b
+What other machines started in Azure:
+  $ azft runs --remote
+  run              state    mode  started           by        job
+  support-3f2a91c0 Running  maap  2026-11-24 03:40  an owner  support-3f2a91c0
 """
 
 
 @click.command(epilog=EPILOG)
+@click.option("--remote", is_flag=True, help="List the runs of the Azure ML workspace, whoever started them.")
+@options.azure
 @options.output
-def command(output: Output) -> None:
+def command(remote: bool, access: Any, output: Output) -> None:
     """List the runs of this folder, newest first.
 
-    They lie in .azft/runs (AZFT_HOME moves .azft). The last two columns are the held-out loss before and after.
+    They lie in .azft/runs (AZFT_HOME moves .azft). The last two columns are the held-out loss before and after. The
+    state of a run in Azure is the one last known here; `azft status` looks it up.
     """
     from azft import api
+
+    if remote:
+        found = api.remote_runs(access=access)
+        output.show([run.to_dict() for run in found], lambda: _remote_view(found))
+        if not found and output.is_table:
+            note("The workspace has no runs of azft.")
+        return
 
     summaries = [api.summarize(run) for run in api.runs()]
     output.show([summary.to_dict() for summary in summaries], lambda: _view(summaries))
@@ -45,6 +62,13 @@ def _view(summaries: list[RunSummary]) -> RenderableType:
 
     columns = ("run", "state", "mode", "started", "before", "after")
     return views.table(columns, [_row(summary) for summary in summaries], right=("before", "after"))
+
+
+def _remote_view(found: list[RemoteRun]) -> RenderableType:
+    from azft.cli import views
+
+    rows = [(r.name, r.state, r.mode, r.created[:16].replace("T", " "), r.started_by, r.job) for r in found]
+    return views.table(("run", "state", "mode", "started", "by", "job"), rows)
 
 
 def _row(summary: RunSummary) -> list[object]:

@@ -18,19 +18,24 @@ Example:
   ...
   $ azft status --latest --query evaluation.tuned.loss
   1.402
+
+\b
+A run in Azure is looked up there, also one that another machine started.
 """
 
 
 @click.command(epilog=EPILOG)
+@options.azure
 @options.run
 @options.output
-def command(run: Any, output: Output) -> None:
+def command(run: Any, access: Any, output: Output) -> None:
     """Show where a run stands, and what came of it.
 
-    RUN is a run's name, or the start of it.
+    RUN is a run's name, or the start of it. When Azure does not answer, the state is the one that was last known.
     """
     from azft import api
     from azft.cli import results
 
+    results.refresh(run, access)
     summary = api.summarize(run)
     output.show(summary.to_dict(), lambda: results.view(summary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +31,7 @@ Example:
 \b
 The same plan twice is one run: a second submit shows the first one's result,
 or goes on with it when it was cut off. --again starts another.
-Ctrl-C stops a local run, and says how to go on.
+Ctrl-C stops a local run, and says how to go on. A run in Azure goes on.
 With -o json every event is a line of JSON; the last has "event": "result".
 """
 
@@ -46,6 +47,8 @@ With -o json every event is a line of JSON; the last has "event": "result".
 @click.option("--follow", is_flag=True, help="While waiting, show what the steps print.")
 @click.option("--again", is_flag=True, help="Start another run, even if this plan was run before.")
 @click.option("--force", is_flag=True, help="Reuse no step of an earlier run.")
+@click.option("--create-compute", is_flag=True, help="Make the cluster (modes.maap.compute) if it isn't there.")
+@options.azure
 @options.output
 def command(
     recipe: str,
@@ -57,6 +60,8 @@ def command(
     follow: bool,
     again: bool,
     force: bool,
+    create_compute: bool,
+    access: Any,
     output: Output,
 ) -> int:
     """Run a recipe, or a plan that `azft plan --out` saved.
@@ -72,8 +77,9 @@ def command(
     if dry_run:
         return _dry_run(plan, output)
     results.announce(plan, output)
+    access = replace(access, create_compute=create_compute)
     return results.watch(
-        lambda on_event: api.submit(plan, again=again, force=force, wait=wait, on_event=on_event),
+        lambda on_event: api.submit(plan, again=again, force=force, wait=wait, on_event=on_event, access=access),
         output,
         follow=follow,
         wait=wait,

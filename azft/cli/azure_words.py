@@ -1,0 +1,27 @@
+"""What happens on the way to Azure, in a line for a person; events of runs on this machine have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from azft.cli.views import size
+
+Event = Mapping[str, Any]
+
+_WORDS: dict[str, Callable[[Event], str]] = {
+    "uploaded": lambda e: f"uploaded {e['kind']} {e['name']} ({size(int(e['bytes']))})",
+    "registering": lambda _: "registering the job's steps",
+    "submitting": lambda e: f"submitting {e['job']}",
+    "submitted": lambda e: f"in Azure as {e['job']}" + (f": {e['studio_url']}" if e.get("studio_url") else ""),
+    "compute": lambda e: f"making the cluster {e['name']}" + (f" of {e['vm_size']}" if e.get("vm_size") else ""),
+    "marketplace": lambda e: f"subscribing to {e['model']} in the marketplace, which accepts the offer's terms",
+    "unreachable": lambda e: f"{e['message']} The run goes on; still looking.",
+    "reachable": lambda _: "Azure answers again.",
+}
+
+
+def words(event: Event) -> str | None:
+    """The line for an event; None for one that has none."""
+    say = _WORDS.get(str(event.get("event")))
+    return say(event) if say else None
