@@ -135,8 +135,9 @@ def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Sta
             if transport is not None:
                 transport.abort()
             return WebResponse(status_code=500)
-        if response.seconds:
-            await asyncio.sleep(response.seconds)
+        until = asyncio.get_running_loop().time() + response.seconds
+        while (left := until - asyncio.get_running_loop().time()) > 0 and not emu.stopping.is_set():
+            await asyncio.sleep(min(left, 0.1))
         headers, content = response.all_headers(), response.content()
         made = WebResponse(b"" if web.method == "HEAD" else content, response.status)
         for name, value in headers.items():
