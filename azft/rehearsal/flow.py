@@ -1,0 +1,197 @@
+"""The whole way to an endpoint and back, rehearsed: plan, submit, watch, register, deploy, one chat, and down.
+
+Each part is done by the code that does it on Azure. A part that fails ends the rehearsal with its own error, as it
+would have ended the real thing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from azft import api
+from azft.azureml.connection import connect
+from azft.azureml.deployment import Deployment, deploy
+from azft.azureml.ending import end
+from azft.azureml.inference import open_endpoint
+from azft.azureml.inventory import read_inventory
+from azft.azureml.registration import register
+from azft.data.readers import iter_valid_rows
+from azft.errors import AzftError, UsageError
+from azft.plan import Plan, require_no_errors
+from azft.rehearsal.session import Rehearsal
+from azft.runs import Run
+from azft.words import plural
+
+OnEvent = Callable[[dict[str, Any]], None]
+Message = dict[str, str]
+
+PARTS = ("plan", "stage", "submit", "register", "deploy", "chat", "down")
+INTRODUCTION = (
+    "This is a rehearsal on this machine: azft's emulator plays Azure, a stand-in plays the model.\n"
+    "Nothing leaves this machine, nothing is billed."
+)
+NOT_SHOWN = (
+    "how good the tuned model is: a stand-in is tiny, and its weights are random",
+    "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
+    "how long it takes and what it costs there",
+)
+_TOKENS = 48
+"""Of the one answer."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part that was done. `said` is what came of it, in a line."""
+
+    name: str
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A rehearsal that went well."""
+
+    run: str
+    mode: str
+    service: str
+    endpoint: str
+    question: str
+    answer: str
+    requests: int
+    """How many requests azft and the SDK made in all."""
+    home: str
+    parts: tuple[Part, ...]
+    shown: tuple[str, ...]
+    """What it showed, in words."""
+    not_shown: tuple[str, ...] = NOT_SHOWN
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def rehearse(
+    what: Plan | api.RecipeLike, mode: str = "maap", *, on_event: OnEvent | None = None, home: Path | None = None
+) -> Report:
+    """Do all of it with a plan, or with a recipe planned for `mode`, and leave nothing but the records.
+
+    `on_event` gets the run's own events, and `{"event": "rehearsal", "part", "number", "of", "state", "said"}` as each
+    part starts and is done. Raises what the part that fails raises: findings, a job that failed, a refusal.
+    """
+    work = _Work(on_event or (lambda _: None))
+    with work.part("plan") as say:
+        plan = what if isinstance(what, Plan) else api.plan(what, mode)
+        if plan.target is None:
+            raise UsageError(
+                f"A plan of mode {plan.mode} runs on this machine anyway; there is nothing to rehearse.",
+                fix="Rehearse one for Azure: --mode maas or --mode maap",
+            )
+        require_no_errors(plan)
+        say(f"{plan.run_name}, {plan.target.service}")
+    with Rehearsal(home=home) as stage:
+        return work.play(stage, plan)
+
+
+@dataclass
+class _Work:
+    tell: OnEvent
+    parts: list[Part] = field(default_factory=list)
+
+    def play(self, stage: Rehearsal, plan: Plan) -> Report:
+        assert plan.target is not None
+        with self.part("stage") as say:
+            made = stage.ready(plan)
+            say(f"the emulator at {stage.emulator.url} has {', '.join(made) or 'all that it needs'}")
+        with self.part("submit") as say:
+            run = api.submit(plan, on_event=self.tell)
+            say(_trained(run))
+        connection = connect()
+        with self.part("register") as say:
+            model = register(connection, run, on_event=self.tell)
+            say(f"{model.reference} ({model.type}), by {model.registered_by}")
+        with self.part("deploy") as say:
+            endpoint = deploy(connection, run, on_event=self.tell)
+            say(_served(endpoint))
+        with self.part("chat") as say:
+            question = first_question(plan)
+            answer = "".join(open_endpoint(connection, endpoint.name).reply(question, max_new_tokens=_TOKENS))
+            say(f"asked {_short(question[-1]['content'])}, it said {_short(answer)}")
+        with self.part("down") as say:
+            there = read_inventory(connection).items
+            ended = [outcome for outcome in end(connection, there, on_event=self.tell) if outcome.ended]
+            if left := read_inventory(connection).items:
+                names = ", ".join(item.words for item in left)
+                raise AzftError(f"After `azft down` something is still there: {names}.", fix="Please report it.")
+            say(f"{plural(len(ended), 'thing')} ended, nothing is left that bills")
+        requests = len(stage.emulator.log.list())
+        return Report(
+            run=run.name,
+            mode=plan.mode,
+            service=plan.target.service,
+            endpoint=endpoint.name,
+            question=question[-1]["content"],
+            answer=answer,
+            requests=requests,
+            home=str(stage.home),
+            parts=tuple(self.parts),
+            shown=(
+                "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
+                "its result is registered, can be deployed, and answers",
+                "azft down ends everything that azft started",
+            ),
+        )
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Tell of a part's start and end; the block says what came of it."""
+        numbered = {"event": "rehearsal", "part": name, "number": PARTS.index(name) + 1, "of": len(PARTS)}
+        self.tell({**numbered, "state": "started"})
+        started, said = time.monotonic(), [""]
+
+        def say(text: str) -> None:
+            said[0] = text
+
+        yield say
+        done = Part(name, round(time.monotonic() - started, 3), said[0])
+        self.parts.append(done)
+        self.tell({**numbered, "state": "done", "said": done.said, "seconds": done.seconds})
+
+
+def first_question(plan: Plan) -> list[Message]:
+    """The messages of the first held-out row, up to the answer that the data has for it."""
+    data = plan.recipe["data"]
+    by_role = {entry.role: entry.path for entry in plan.inputs}
+    path = by_role.get("test") or by_role.get("validation") or by_role["train"]
+    columns = data.get("columns") or {}
+    row = next(iter(itertools.islice(iter_valid_rows(path, plan.recipe["task"], columns), 1)))
+    messages = [
+        {"role": str(message["role"]), "content": str(message.get("content") or "")}
+        for message in row.data[columns.get("messages", "messages")]
+    ]
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[: answers[-1]] if answers else messages
+
+
+def _trained(run: Run) -> str:
+    progress = run.progress()
+    losses = list(progress.losses.values())
+    steps = f"{len(progress.steps)} steps of the job" if progress.steps else "the job"
+    curve = f", loss {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
+    return f"{run.state}: {steps}{curve}"
+
+
+def _served(endpoint: Deployment) -> str:
+    machine = f" on {endpoint.instance_count} x {endpoint.instance_type}" if endpoint.instance_type else ""
+    return f"{endpoint.kind} endpoint {endpoint.name}{machine}; on Azure: {endpoint.billing or endpoint.hourly}"
+
+
+def _short(text: str, length: int = 60) -> str:
+    flat = " ".join(text.split())
+    return repr(flat if len(flat) <= length else f"{flat[: length - 1]}…")
