@@ -83,6 +83,8 @@ class Placement:
     model_type: str = "uri_folder"
     inputs: Mapping[str, str] = field(default_factory=dict)
     """What is read in place of a local file, by pipeline input."""
+    components: Path | None = None
+    """A folder of `<step>.yml` in place of azft's own component files, with their own code and environments."""
     environments: Mapping[str, str] = field(default_factory=dict)
     """A registered environment in place of the component's build folder, by step."""
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -138,7 +140,7 @@ def build_pipeline(
                 default_compute=placement.compute, continue_on_step_failure=False, force_rerun=False
             ),
         )
-    require_valid(job)
+        require_valid(job)
     return job
 
 
@@ -149,7 +151,10 @@ def _node(plan: Plan, step: str, code: str, inputs: Mapping[str, Any], placement
     override: dict[str, Any] = {"code": code}
     if step in placement.environments:
         override["environment"] = placement.environments[step]
-    component: Any = load_component(component_file(step), params_override=[override])
+    if placement.components is None:
+        component: Any = load_component(component_file(step), params_override=[override])
+    else:
+        component = load_component(placement.components / f"{step}.yml")
     bindings = {
         key: _expression(source) for key, source in WIRING[step].items() if source[0] != "parent" or source[1] in inputs
     }

@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "check": Entry("azft.cli.check", "Find every problem of the recipe and its data."),
         "preview": Entry("azft.cli.preview", "Show rows as the model will see them."),
         "plan": Entry("azft.cli.plan", "Show what a run would do, with every default filled in."),
+        "export-azureml": Entry("azft.cli.export_azureml", "Write a job for Azure as Azure ML's own YAML."),
     },
     "Runs": {
         "submit": Entry("azft.cli.submit", "Run a recipe or a saved plan."),

@@ -20,6 +20,7 @@ def build_job(
     run: str | None = None,
     code: Path,
     parameters: Path,
+    components: Path | None = None,
     references: Mapping[str, str] | None = None,
 ) -> Job:
     """The SDK's object for a plan with a target; no network.
@@ -31,6 +32,7 @@ def build_job(
             first one's checkpoints by it.
         code: The staged code folder, for azft's own pipeline.
         parameters: The folder of `write_parameters`, for the same.
+        components: A folder of `<step>.yml` in place of azft's own component files.
         references: By name of a planned upload, what the job calls it instead: an id that Azure gave.
     """
     assert plan.target is not None, "a plan for this machine has no target"
@@ -40,7 +42,13 @@ def build_job(
     if plan.target.service == "system-pipeline":
         return system_pipeline.build(plan, name=job_name, run=run or job_name, references=references or {})
     return own_pipeline.build(
-        plan, name=job_name, run=run or job_name, code=code, parameters=parameters, references=references or {}
+        plan,
+        name=job_name,
+        run=run or job_name,
+        code=code,
+        parameters=parameters,
+        components=components,
+        references=references or {},
     )
 
 

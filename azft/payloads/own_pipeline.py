@@ -20,7 +20,14 @@ job a preempted node finds its outputs anyway, at the place that the service giv
 
 
 def build(
-    plan: Plan, *, name: str, run: str, code: Path, parameters: Path, references: Mapping[str, str]
+    plan: Plan,
+    *,
+    name: str,
+    run: str,
+    code: Path,
+    parameters: Path,
+    components: Path | None = None,
+    references: Mapping[str, str],
 ) -> PipelineJob:
     """The pipeline job on a cluster, or on machines that Azure makes for it."""
     target = plan.target
@@ -39,6 +46,7 @@ def build(
         tier="Spot" if serverless and target.tier == "low-priority" else None,
         model_type=target.model_type,
         inputs=inputs,
+        components=components,
         environments=_environments(plan, references),
         outputs={output: f"{BLOB_STORE}/azft/runs/{run}/{output}" for output in KEPT_BY_RUN},
         tags=labels(plan, run),
