@@ -78,6 +78,8 @@ def run_command(emu: Emulator, run: Document, command: Command, control: JobCont
             raise Preempted from None
         raise JobStopped(canceled=stop.reason == "canceled") from None
     follower.poll(final=True)
+    if watcher.look() == "preempted":  # the command was faster than we looked: the node went before it was noted
+        raise Preempted
     return status, list(last)
 
 
