@@ -119,8 +119,9 @@ class Connection:
     def _client(self, **scope: str) -> MLClient:
         with needs("azure", "Talking to Azure"):
             from azure.ai.ml import MLClient
-        _quiet()
-        return MLClient(self.credential, **scope, **_cloud_of(self.endpoint), **_OPTIONS)
+        client = MLClient(self.credential, **scope, **_cloud_of(self.endpoint), **_OPTIONS)
+        _quiet()  # afterwards: the client sets up loggers of its own
+        return client
 
 
 def connect(
@@ -200,6 +201,4 @@ def _cloud_of(endpoint: str | None) -> dict[str, Any]:
 def _quiet() -> None:
     """Keep the SDKs' own lines off a person's terminal; errors reach them translated."""
     for name in ("azure", "azure.ai.ml", "azure.identity", "azure.core", "azure.storage", "msrest", "urllib3"):
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.CRITICAL)

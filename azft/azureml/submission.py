@@ -99,8 +99,8 @@ def job_body(
     references: dict[str, str],
 ) -> dict[str, Any]:
     """The JSON to send: the plan's job with every reference resolved and every step registered. May be repeated."""
-    job = build_job(plan, name=name, run=run, code=code or Path(), parameters=parameters, references=references)
     with quiet_sdk():
+        job = build_job(plan, name=name, run=run, code=code or Path(), parameters=parameters, references=references)
         from azure.ai.ml.entities._job.to_rest_functions import to_rest_job_object
 
         connection.client.jobs._resolve_arm_id_or_upload_dependencies(job)
