@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import secrets
 import socket
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -64,6 +66,12 @@ def all_routes() -> list[Route]:
     return found
 
 
+@cache
+def _router() -> Router:
+    """One for all emulators of the process: compiling the templates takes longer than all the rest of a start."""
+    return Router(all_routes())
+
+
 class EmulatorBusyError(Exception):
     """Another emulator uses the folder, or something else the port."""
 
@@ -98,7 +106,7 @@ class Emulator:
         self._port = port
         self._server: server.Server | None = None
         self._certificate: Path | None = None
-        self._router = Router(all_routes())
+        self._router = _router()
         self._closers: list[contextlib.AbstractContextManager[object]] = []
         self._hidden = {path: float(found["until"]) for path, found in self.state.list("hidden")}
         self.stopping = threading.Event()
@@ -175,6 +183,10 @@ class Emulator:
             "AZUREML_WORKSPACE_NAME": self.settings.workspace,
             "AZURE_ML_DISABLE_ON_DISK_CACHE": "true",
         }
+        if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+            known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+            without = ",".join(filter(None, (known, "127.0.0.1,localhost")))
+            found |= {"NO_PROXY": without, "no_proxy": without}
         if self._certificate is not None:
             found |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(self._certificate))
         return found
