@@ -51,7 +51,7 @@ def watch(start: Callable[[Callable[[dict[str, Any]], None]], Run], output: Outp
             run = start(on_event)
         except AzftError as error:
             if output.format == "json":
-                output.stream(_error(error))
+                output.stream(error_event(error))
             raise
     summary = api.summarize(run)
     if output.format == "json":
@@ -116,7 +116,8 @@ def _next(summary: RunSummary, *, wait: bool) -> str:
     return f"Talk to it: azft chat {summary.name}"
 
 
-def _error(error: AzftError) -> dict[str, Any]:
+def error_event(error: AzftError) -> dict[str, Any]:
+    """The line of JSON that an error is."""
     from azft.redact import redact
 
     findings = [finding.to_dict() for finding in getattr(error, "findings", ())]

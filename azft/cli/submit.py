@@ -33,6 +33,10 @@ The same plan twice is one run: a second submit shows the first one's result,
 or goes on with it when it was cut off. --again starts another.
 Ctrl-C stops a local run, and says how to go on. A run in Azure goes on.
 With -o json every event is a line of JSON; the last has "event": "result".
+
+\b
+--rehearse does all of it on this machine, to the endpoint and back, with an
+emulator of Azure and a stand-in of the model; nothing is sent or billed.
 """
 
 
@@ -41,6 +45,7 @@ With -o json every event is a line of JSON; the last has "event": "result".
 @options.mode
 @options.job_file
 @click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option("--rehearse", is_flag=True, help="Play the whole way to an endpoint and back on this machine.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Watch to the end, or return once it has started."
 )
@@ -56,6 +61,7 @@ def command(
     mode: str,
     job_file: str | None,
     dry_run: bool,
+    rehearse: bool,
     wait: bool,
     follow: bool,
     again: bool,
@@ -73,10 +79,16 @@ def command(
 
     if follow and not wait:
         raise UsageError("--follow needs --wait.", fix="Leave out one of --follow and --no-wait.")
+    if rehearse and (dry_run or again or not wait):
+        raise UsageError("--rehearse goes by itself.", fix="Leave out --dry-run, --again and --no-wait.")
     plan = _plan(recipe, overrides, mode, job_file)
     if dry_run:
         return _dry_run(plan, output)
     results.announce(plan, output)
+    if rehearse:
+        from azft.cli import rehearse as rehearsal
+
+        return rehearsal.rehearse(plan, output, follow=follow)
     access = replace(access, create_compute=create_compute)
     return results.watch(
         lambda on_event: api.submit(plan, again=again, force=force, wait=wait, on_event=on_event, access=access),

@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from azft import api
-from azft.azureml.connection import connect
-from azft.azureml.deployment import Deployment, deploy
-from azft.azureml.ending import end
-from azft.azureml.inference import open_endpoint
-from azft.azureml.inventory import read_inventory
-from azft.azureml.registration import register
+from azft.azureml.deployment import Deployment
 from azft.data.readers import iter_valid_rows
 from azft.errors import AzftError, UsageError
 from azft.plan import Plan, require_no_errors
@@ -112,21 +107,19 @@ class _Work:
         with self.part("submit") as say:
             run = api.submit(plan, on_event=self.tell)
             say(_trained(run))
-        connection = connect()
         with self.part("register") as say:
-            model = register(connection, run, on_event=self.tell)
+            model = api.register(run, on_event=self.tell)
             say(f"{model.reference} ({model.type}), by {model.registered_by}")
         with self.part("deploy") as say:
-            endpoint = deploy(connection, run, on_event=self.tell)
+            endpoint = api.deploy(run, on_event=self.tell)
             say(_served(endpoint))
         with self.part("chat") as say:
             question = first_question(plan)
-            answer = "".join(open_endpoint(connection, endpoint.name).reply(question, max_new_tokens=_TOKENS))
+            answer = "".join(api.open_endpoint(endpoint.name).reply(question, max_new_tokens=_TOKENS))
             say(f"asked {_short(question[-1]['content'])}, it said {_short(answer)}")
         with self.part("down") as say:
-            there = read_inventory(connection).items
-            ended = [outcome for outcome in end(connection, there, on_event=self.tell) if outcome.ended]
-            if left := read_inventory(connection).items:
+            ended = [outcome for outcome in api.down(on_event=self.tell) if outcome.ended]
+            if left := api.inventory().items:
                 names = ", ".join(item.words for item in left)
                 raise AzftError(f"After `azft down` something is still there: {names}.", fix="Please report it.")
             say(f"{plural(len(ended), 'thing')} ended, nothing is left that bills")
@@ -182,7 +175,7 @@ def first_question(plan: Plan) -> list[Message]:
 def _trained(run: Run) -> str:
     progress = run.progress()
     losses = list(progress.losses.values())
-    steps = f"{len(progress.steps)} steps of the job" if progress.steps else "the job"
+    steps = f"{plural(len(progress.steps), 'step')} of the job" if progress.steps else "the job"
     curve = f", loss {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
     return f"{run.state}: {steps}{curve}"
 

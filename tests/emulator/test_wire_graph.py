@@ -114,6 +114,12 @@ def test_camel_case_nodes_are_the_same_nodes(job: dict[str, Any], shelf: Shelf) 
     assert read_wire(job, shelf) == before
 
 
+def test_a_registrys_pipeline_is_run_when_what_stands_for_it_is_a_command(job: dict[str, Any], shelf: Shelf) -> None:
+    before = read_wire(job, shelf)
+    job["jobs"]["finetune"]["type"] = "pipeline"
+    assert read_wire(job, shelf) == before
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
