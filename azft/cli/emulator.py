@@ -14,9 +14,11 @@ from azft.cli.render import Output, note
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from azft.emulator import Emulator
+
 EPILOG = """\b
 Example:
-  $ azft emulator --root .emulator > emulator.env &
+  $ azft emulator --for recipe.yaml > emulator.env &
   $ . ./emulator.env
   $ azft submit recipe.yaml --mode maap
 
@@ -35,8 +37,16 @@ whole run on one that is started and ended for it: azft submit --rehearse.
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Listen on this port; by default last time's, or a free one."
 )
+@click.option(
+    "--for",
+    "wanted",
+    metavar="RECIPE|PLAN.JSON",
+    multiple=True,
+    help="Have ready what this recipe or plan would find in Azure: stand-ins of its model and of the registry's "
+    "pipeline, and its cluster. Repeatable.",
+)
 @options.output
-def command(root: Path | None, port: int | None, output: Output) -> None:
+def command(root: Path | None, port: int | None, wanted: tuple[str, ...], output: Output) -> None:
     """Run Azure on this machine, for rehearsals and tests, until Ctrl-C.
 
     Prints the environment variables that lead Azure's clients to it, as lines for a shell. Nothing leaves this machine
@@ -58,14 +68,25 @@ def command(root: Path | None, port: int | None, output: Output) -> None:
     except EmulatorBusyError as error:
         raise UsageError(str(error), fix="Take another one, or end what uses it.") from None
     try:
+        made = _make_ready(emulator, wanted)
         variables = emulator.environment()
         output.show({"url": emulator.url, "environment": variables}, lambda: _view(variables))
         sys.stdout.flush()  # whoever reads the variables from a file or a pipe waits for them
+        for line in made:
+            note(f"Ready: {line}.")
         note(f"Listening on {emulator.url}. End it with Ctrl-C.")
         _wait()
     finally:
         emulator.stop()
     note("Ended.")
+
+
+def _make_ready(emulator: Emulator, wanted: tuple[str, ...]) -> list[str]:
+    if not wanted:
+        return []
+    from azft.rehearsal.seeds import seed_for
+
+    return [line for what in wanted for line in seed_for(emulator, what)]
 
 
 def _view(variables: dict[str, str]) -> RenderableType:

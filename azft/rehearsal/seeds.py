@@ -68,6 +68,14 @@ def seed(emu: Emulator, plan: Plan) -> list[str]:
     return made
 
 
+def seed_for(emu: Emulator, what: str) -> list[str]:
+    """Make what a saved plan, or a recipe in every mode of Azure, needs; returns what was made, a line each."""
+    from azft import api
+
+    plans = [api.load_plan(what)] if what.endswith(".json") else [api.plan(what, mode) for mode in ("maas", "maap")]
+    return [line for plan in plans if plan.target is not None for line in seed(emu, plan)]
+
+
 def seed_model(emu: Emulator, plan: Plan, registry: str, name: str, version: str = _NEWEST) -> None:
     """Put a stand-in of the plan's model into a registry, with the tags that say what can be done with it."""
     row = find(plan.recipe["model"]) or find(name)
