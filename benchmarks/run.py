@@ -23,6 +23,7 @@ GROUPS = {
     "check": "(b) `azft check` on 1M chat rows",
     "training": "(c) training beside the peers",
     "steps": "(d) what a pipeline step costs over its bare command",
+    "submitting": "(e) a submission to Azure, on the emulator",
 }
 
 
