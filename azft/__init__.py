@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from azft.api import (
         cancel,
         check,
+        check_remote,
+        deploy,
         doctor,
+        down,
+        download,
         get_model,
         get_run,
         init,
+        inventory,
         load_plan,
+        models,
         open_chat,
+        open_endpoint,
         plan,
         preview,
+        register,
         resume,
         runs,
         submit,
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     from azft.jupyter import watch
     from azft.recipe import Recipe
     from azft.recipe_file import RecipeFile, load_recipe
+    from azft.rehearsal.flow import rehearse
     from azft.rehearsal.session import rehearsal
 
 __version__ = "0.1.0"
@@ -47,24 +56,33 @@ __all__ = [
     "Recipe",
     "RecipeFile",
     "Severity",
-    "__version__",
     "cancel",
     "check",
+    "check_remote",
+    "deploy",
     "doctor",
+    "down",
+    "download",
     "get_model",
     "get_run",
     "init",
+    "inventory",
     "load_plan",
     "load_recipe",
+    "models",
     "open_chat",
+    "open_endpoint",
     "plan",
     "preview",
+    "register",
     "rehearsal",
+    "rehearse",
     "resume",
     "runs",
     "submit",
     "summarize",
     "watch",
+    "__version__",
 ]
 
 _HOMES = {
@@ -75,6 +93,7 @@ _HOMES = {
     "Severity": "azft.findings",
     "load_recipe": "azft.recipe_file",
     "rehearsal": "azft.rehearsal.session",
+    "rehearse": "azft.rehearsal.flow",
     "watch": "azft.jupyter",
 }
 """Where a public name lives when it isn't `azft.api`."""

@@ -91,7 +91,8 @@ class Training:
     def take(self, line: Event) -> None:
         """Add a line of metrics.jsonl."""
         self.step = int(line.get("step", self.step))
-        self.total = line.get("total_steps", self.total)
+        total = line.get("total_steps", self.total)
+        self.total = None if total is None else int(total)  # what comes by MLflow is a float
         self.eval_loss = line.get("eval_loss", self.eval_loss)
         self.tokens_per_second = line.get("tokens_per_second", self.tokens_per_second)
         if line.get("loss") is not None:

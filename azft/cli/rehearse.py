@@ -48,7 +48,7 @@ def rehearse(plan: Plan, output: Output, *, follow: bool) -> int:
     else:
         output.show(report.to_dict(), lambda: view(report))
     if output.is_table:
-        note(f"\nNow the real thing: azft submit {plan.recipe_path.name} --mode {plan.mode}")
+        note("\nThe real thing is the same command without --rehearse.")
     return ExitCode.DONE
 
 

@@ -71,8 +71,8 @@ def steps(progress: Progress, *, now: float | None = None) -> Html:
 def training(progress: Progress) -> str:
     """`step 84 of 84, loss 1.207, eval loss 1.398, 9,120 tokens/s`."""
     latest = progress.latest
-    total = f" of {latest['total_steps']:,}" if isinstance(latest.get("total_steps"), int) else ""
-    words = [f"step {latest.get('step', 0):,}{total}"]
+    total = f" of {latest['total_steps']:,.0f}" if _number(latest, "total_steps") else ""
+    words = [f"step {latest.get('step', 0):,.0f}{total}"]
     words += [f"{name.replace('_', ' ')} {latest[name]:.3f}" for name in ("loss", "eval_loss") if _number(latest, name)]
     if _number(latest, "tokens_per_second"):
         words.append(f"{latest['tokens_per_second']:,.0f} tokens/s")
