@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PAGE = 100
 _SERVERLESS = "serverless"
+_TYPE = "Microsoft.MachineLearningServices/workspaces/jobs"
 
 
 def put_job(emu: Emulator, request: Request) -> Response:
@@ -38,8 +39,12 @@ def put_job(emu: Emulator, request: Request) -> Response:
 
 
 def get_job(emu: Emulator, request: Request) -> Response:
-    """GET one job."""
-    return Response(200, job_json(emu, _find(emu, request.params["name"])))
+    """GET one job. The run of a pipeline's step is a job without properties: run history tells those."""
+    name = request.params["name"]
+    child = run_documents.find(emu, name)
+    if child is not None and child["parent"] is not None:
+        return Response(200, {"id": f"{resource_id(emu)}/jobs/{name}", "name": name, "type": _TYPE, "properties": None})
+    return Response(200, job_json(emu, _find(emu, name)))
 
 
 def list_jobs(emu: Emulator, request: Request) -> Response:
@@ -112,7 +117,7 @@ def job_json(emu: Emulator, document: Document) -> dict[str, Any]:
     return {
         "id": f"{resource_id(emu)}/jobs/{name}",
         "name": name,
-        "type": "Microsoft.MachineLearningServices/workspaces/jobs",
+        "type": _TYPE,
         "systemData": system_data(emu, float(document["created"]), float(document["modified"])),
         "properties": {**properties, "outputs": outputs, "status": "NotStarted" if run is None else run["status"]},
     }

@@ -211,6 +211,11 @@ def list_artifacts(emu: Emulator, request: Request) -> Response:
     return Response(200, {"root_uri": _artifact_uri(emu, run), "files": files})
 
 
+def no_logged_models(emu: Emulator, request: Request) -> Response:
+    """Azure ML serves no logged models, and says so like this (azure-sdk-for-python#44896)."""
+    raise ApiError(404, "UserError", f"Route {request.path} is not found.", "NotFoundError")
+
+
 def run_json(emu: Emulator, run: Document) -> dict[str, Any]:
     """A run as MLflow shows it."""
 
@@ -323,9 +328,14 @@ _PATHS: tuple[tuple[str, str, Callable[[Emulator, Request], Response]], ...] = (
     ("GET", "metrics/get-history", get_history),
     ("GET", "artifacts/list", list_artifacts),
 )
+_LOGGED_MODELS = tuple(
+    (method, path, no_logged_models)
+    for method in ("GET", "POST", "PATCH")
+    for path in ("logged-models", "logged-models/{rest:path}")
+)
 ROUTES = tuple(
     Route(method, f"/mlflow/{version}{WORKSPACE}/api/2.0{preview}/mlflow/{path}", _spelled(handler))
     for version in ("v1.0", "v2.0")
     for preview in ("", "/preview")
-    for method, path, handler in _PATHS
+    for method, path, handler in (*_PATHS, *_LOGGED_MODELS)
 )

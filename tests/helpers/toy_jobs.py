@@ -87,7 +87,7 @@ class ToyJobs:
         (folder / "data.txt").write_text("hello ")
 
     def job(self, name: str, *, destination: str | None = None, ranks: int = 1, **inputs: Any) -> Any:
-        """A pipeline of two steps, `first` and `second`; `destination` is a datastore URI for the first one's output."""
+        """A pipeline of two steps, `first` and `second`; `destination` is where the first one's output goes."""
         from azure.ai.ml import Input, Output, PyTorchDistribution, load_component
         from azure.ai.ml.entities import PipelineJob, PipelineJobSettings
 
