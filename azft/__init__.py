@@ -56,6 +56,7 @@ __all__ = [
     "Recipe",
     "RecipeFile",
     "Severity",
+    "__version__",
     "cancel",
     "check",
     "check_remote",
@@ -82,7 +83,6 @@ __all__ = [
     "submit",
     "summarize",
     "watch",
-    "__version__",
 ]
 
 _HOMES = {
