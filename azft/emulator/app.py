@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import secrets
 import socket
 import threading
+import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,6 +51,8 @@ MODULES = (
     "inference",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
+
+_log = logging.getLogger(__name__)
 
 IN_PROCESS_URL = "https://127.0.0.1:1"
 """The address when there is no socket: nothing listens there, and nothing needs to."""
@@ -109,6 +113,8 @@ class Emulator:
         self._router = _router()
         self._closers: list[contextlib.AbstractContextManager[object]] = []
         self._hidden = {path: float(found["until"]) for path, found in self.state.list("hidden")}
+        self.crashes: list[str] = []
+        """Tracebacks of the emulator's own failures; empty unless it has a bug."""
         self.stopping = threading.Event()
         """Set when it ends: whatever runs in a thread of its own looks at it."""
         kept = self.state.get("emulator", "emulator")
@@ -224,11 +230,26 @@ class Emulator:
         return response
 
     def _answer(self, request: Request) -> Response:
+        own = request.path.startswith("/_emulator/")
+        try:
+            if not own:
+                self._fault_before(request)
+        except ApiError as error:
+            return error.response()
+        response = self._serve(request)
+        if own:
+            return response
+        moment = {"method": request.method, "path": request.path}
+        if self.faults.take("answer-lost", **moment):
+            raise ConnectionCutError
+        if fault := self.faults.take("slow", **moment):
+            response = replace(response, seconds=fault.number("seconds", 5))
+        return response
+
+    def _serve(self, request: Request) -> Response:
+        """The answer as it is without faults."""
         try:
             route, params = self._router.find(request)
-            if request.path.startswith("/_emulator/"):
-                return route.handler(self, request.with_params(params))
-            self._fault_before(request)
             if route.auth == "bearer":
                 identity.require(self.secret, request)
             request = request.with_params(params)
@@ -237,14 +258,15 @@ class Emulator:
             if request.method == "GET" and self.hidden(request.path):
                 raise not_found(f"The resource {request.path.rsplit('/', 1)[-1]}")
             response = route.handler(self, request)
-            if request.method == "PUT" and response.status < 300:
-                self._hide(request)
         except ApiError as error:
             return error.response()
-        if self.faults.take("answer-lost", method=request.method, path=request.path):
-            raise ConnectionCutError
-        if fault := self.faults.take("slow", method=request.method, path=request.path):
-            response = replace(response, seconds=fault.number("seconds", 5))
+        except Exception as error:
+            # Told apart from a fault that was asked for: a test that meets one looks at `crashes`.
+            self.crashes.append(f"{request.method} {request.path}: {traceback.format_exc()}")
+            _log.exception("The emulator failed at %s %s", request.method, request.path)
+            return ApiError(500, "EmulatorFailed", f"A fault of the emulator itself: {error!r}").response()
+        if request.method == "PUT" and response.status == 201 and not _is_storage(request):
+            self._hide(request)  # storage is never behind its last write
         return response
 
     def hidden(self, path: str) -> bool:
@@ -260,7 +282,7 @@ class Emulator:
 
     def _fault_before(self, request: Request) -> None:
         """Raise what a waiting fault makes of this request, before anything is applied."""
-        storage = request.path.startswith(f"/{ACCOUNT}/")
+        storage = _is_storage(request)
         moment = {"method": request.method, "path": request.path}
         if self.faults.take("connection-reset", **moment):
             raise ConnectionCutError
@@ -283,6 +305,10 @@ class Emulator:
                     401, "InvalidAuthenticationInfo", "Lifetime validation failed. The token is expired."
                 )
             raise identity.expired()
+
+
+def _is_storage(request: Request) -> bool:
+    return request.path.startswith(f"/{ACCOUNT}/")
 
 
 def _normalise(request: Request) -> Request:

@@ -127,7 +127,7 @@ def put_compute(emu: Emulator, request: Request) -> Response:
     emu.state.put(KIND, name.lower(), kept)
     waits = kept["ready"] - now
     headers = operations.begin(emu, waits) if waits > 0 else {}
-    return Response(201 if waits > 0 else 200, _document(emu, kept), headers)
+    return Response(201 if kept["created"] == now else 200, _document(emu, kept), headers)
 
 
 def _checked_size(emu: Emulator, properties: dict[str, Any]) -> VmSize:

@@ -34,3 +34,4 @@ def azure_emulator(
         for name, value in emu.environment().items():
             monkeypatch.setenv(name, value)
         yield emu
+        assert not emu.crashes, emu.crashes[0]

@@ -27,11 +27,17 @@ class VmSize:
 
 VM_SIZES = (
     VmSize("Standard_DS3_v2", "standardDSv2Family", 4, 14, 0),
+    VmSize("Standard_D12_v2", "standardDv2Family", 4, 28, 0),
+    VmSize("Standard_D4s_v3", "standardDSv3Family", 4, 16, 0),
+    VmSize("Standard_F4s_v2", "standardFSv2Family", 4, 8, 0),
     VmSize("Standard_E4s_v3", "standardESv3Family", 4, 32, 0),
     VmSize("Standard_D16s_v5", "standardDSv5Family", 16, 64, 0),
     VmSize("Standard_NC4as_T4_v3", "Standard NCASv3_T4 Family", 4, 28, 1),
+    VmSize("Standard_NC8as_T4_v3", "Standard NCASv3_T4 Family", 8, 56, 1),
+    VmSize("Standard_NC16as_T4_v3", "Standard NCASv3_T4 Family", 16, 110, 1),
     VmSize("Standard_NC64as_T4_v3", "Standard NCASv3_T4 Family", 64, 440, 4),
     VmSize("Standard_NV36ads_A10_v5", "StandardNVADSA10v5Family", 36, 440, 1),
+    VmSize("Standard_NV72ads_A10_v5", "StandardNVADSA10v5Family", 72, 880, 2),
     VmSize("Standard_NC24ads_A100_v4", "StandardNCADSA100v4Family", 24, 220, 1),
     VmSize("Standard_NC48ads_A100_v4", "StandardNCADSA100v4Family", 48, 440, 2),
     VmSize("Standard_NC96ads_A100_v4", "StandardNCADSA100v4Family", 96, 880, 4),

@@ -16,6 +16,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         azure_sdk.lead(emulator, monkeypatch)
         yield emulator
     emulator.stop()
+    assert emulator.crashes == []
 
 
 @pytest.fixture
@@ -24,3 +25,4 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with Emulator(settings=Settings(executor="none")) as emulator:
         azure_sdk.lead(emulator, monkeypatch)
         yield emulator
+    assert emulator.crashes == []

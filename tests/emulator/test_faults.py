@@ -27,6 +27,7 @@ def emu() -> Iterator[Emulator]:
     with emulator.in_process():
         yield emulator
     emulator.stop()
+    assert emulator.crashes == []
 
 
 def ask(emu: Emulator, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
@@ -178,3 +179,27 @@ def test_the_routes_of_the_emulator_itself_never_fail(emu: Emulator) -> None:
     assert requests.get(f"{emu.url}/_emulator/health", timeout=10).status_code == 200
     assert requests.delete(f"{emu.url}/_emulator/faults", timeout=10).status_code == 204
     assert ask(emu, "GET", WORKSPACE).status_code == 200
+
+
+def test_a_lost_answer_counts_every_request_that_fits_whatever_its_answer(emu: Emulator) -> None:
+    emu.faults.add("answer-lost", after=1)
+    assert ask(emu, "GET", DATA).status_code == 404
+    with pytest.raises(requests.ConnectionError):
+        ask(emu, "GET", DATA)
+
+
+def test_an_update_hides_nothing_that_could_be_seen_before(emu: Emulator) -> None:
+    ask(emu, "PUT", DATA, BODY)
+    emu.faults.add("not-visible-yet")
+    assert ask(emu, "PUT", DATA, BODY).status_code == 200
+    assert ask(emu, "GET", DATA).status_code == 200
+
+
+def test_a_failure_of_the_emulator_is_told_apart_from_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = Emulator()
+    monkeypatch.setattr(emulator.state, "get", lambda *_: 1 / 0)
+    with emulator.in_process():
+        found = ask(emulator, "GET", DATA)
+    assert (found.status_code, found.json()["error"]["code"]) == (500, "EmulatorFailed")
+    assert "ZeroDivisionError" in emulator.crashes[0]
+    emulator.stop()
