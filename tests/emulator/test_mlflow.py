@@ -68,7 +68,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 def python(script: str, folder: Path, variables: dict[str, str], *arguments: str) -> dict[str, Any]:
-    """What a script prints last, run in a process of its own with nothing but these variables."""
+    """The JSON that a script prints, run in a process of its own with nothing but these variables."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
@@ -80,7 +80,7 @@ def python(script: str, folder: Path, variables: dict[str, str], *arguments: str
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return found
 
 
