@@ -6,6 +6,7 @@ A price is never guessed: None means that nobody told azft, and the callers say 
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,5 +84,6 @@ def _tables() -> list[tuple[_Prices, str]]:
     return [(read_table(text, _Prices, name=own)[0], own), shipped]
 
 
+@functools.cache
 def _shipped() -> _Prices:
     return read_table(read_shipped(_SHIPPED), _Prices, name=f"azft/catalog/{_SHIPPED}")[0]
