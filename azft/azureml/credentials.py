@@ -116,7 +116,8 @@ def sign_in_error(auth: str, words: str) -> SignInError:
     tried = list(read_attempts(words)) if auth == "default" else []
     if not tried:
         return SignInError(f"Signing in with --auth {auth} ({whose}) failed.", fix=f"{fix}\n{redact(_short(words))}")
-    lines = [f"  {name}: {why}" + (f" ({_HINTS[name]})" if name in _HINTS else "") for name, why in tried]
+    # No colon after the name: redaction would take what follows a "...Credential:" for a secret.
+    lines = [f"  {name} - {why}" + (f" ({_HINTS[name]})" if name in _HINTS else "") for name, why in tried]
     return SignInError(
         f"Nobody is signed in to Azure here; {len(tried)} ways were tried.",
         fix="\n".join([f"{fix}, or name one way with --auth ({', '.join(list(AUTH)[1:])}).", "Tried:", *lines]),
@@ -125,9 +126,9 @@ def sign_in_error(auth: str, words: str) -> SignInError:
 
 def read_attempts(words: str) -> Iterator[tuple[str, str]]:
     """(credential, why it failed) for each line of azure-identity's account of a chain."""
-    for line in redact(words).splitlines():
+    for line in words.splitlines():
         if match := re.match(r"\s*(\w+Credential): (.+)", line):
-            yield match.group(1), _short(match.group(2))
+            yield match.group(1), _short(redact(match.group(2)))
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from azft import api
+from azft.azureml.connection import Access
+from azft.azureml.remote_runs import adopt, find_remote, list_remote, workspace_of
+from azft.errors import NotFoundError
+from azft.modes.maap import MaapMode
+from azft.modes.maas import MaasMode
+from azft.runs import Run, RunState, RunStore
+from tests.helpers.azure_shop import Azure, plan_in
+from tests.helpers.toy import Toy
+
+
+@pytest.fixture
+def started(azure: Azure, shop: Toy) -> Run:
+    mode = MaasMode(shop.root)
+    return mode.submit(plan_in(shop, mode, azure), wait=False)
+
+
+def test_what_other_machines_started_is_listed(azure: Azure, shop: Toy, started: Run) -> None:
+    pipeline = MaapMode(shop.root)
+    second = pipeline.submit(plan_in(shop, pipeline, azure), wait=False)
+    found = {run.name: run for run in list_remote(azure.connect())}
+    assert found.keys() == {started.name, second.name}
+    assert found[started.name].mode == "maas"
+    assert found[second.name].mode == "maap"
+    assert found[second.name].plan == second.plan["hash"]
+    assert found[second.name].started_by
+
+
+def test_jobs_of_others_are_not_listed(azure: Azure) -> None:
+    from azure.ai.ml.entities._job.finetuning.custom_model_finetuning_job import CustomModelFineTuningJob
+
+    assert list_remote(azure.connect()) == []
+    assert CustomModelFineTuningJob is not None
+
+
+def test_a_run_of_another_machine_gets_a_record_here(azure: Azure, tmp_path: Path, started: Run) -> None:
+    store = RunStore(tmp_path / "elsewhere" / ".azft")
+    connection = azure.connect()
+    job = find_remote(connection, started.name)
+    assert job is not None
+    run = adopt(store, connection, job)
+    assert run.remote
+    assert run.name == started.name
+    assert run.plan["hash"] == started.plan["hash"]
+    assert workspace_of(run).same_as(connection.workspace)
+    MaasMode(store.root).refresh(run)
+    assert run.state is RunState.COMPLETED
+    assert adopt(store, connection, job) == run
+
+
+def test_the_api_finds_it_by_its_name(
+    azure: Azure, tmp_path: Path, started: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZFT_HOME", str(tmp_path / "elsewhere" / ".azft"))
+    with pytest.raises(NotFoundError):
+        api.get_run(started.name)  # nobody said that Azure may be asked
+    run = api.get_run(started.name, access=Access())
+    assert api.refresh(run).state is RunState.COMPLETED
+    assert api.summarize(run).azure == {
+        "workspace": "azft-rehearsal",
+        "job": started.name,
+        "studio_url": run.azure["studio_url"],
+        "refreshed": run.refreshed(),
+    }
+    with pytest.raises(NotFoundError, match="There is no run `nothing`"):
+        api.get_run("nothing", access=Access())
+
+
+def test_an_adopted_run_that_is_submitted_here_gets_its_plan(
+    azure: Azure, shop: Toy, tmp_path: Path, started: Run
+) -> None:
+    here = MaasMode(tmp_path / "elsewhere" / ".azft")
+    job = find_remote(azure.connect(), started.name)
+    assert job is not None
+    adopt(here.store, azure.connect(), job)
+    plan = here.plan(shop.recipe("model=Phi-4-mini-instruct"))
+    run = here.submit(plan, wait=False)
+    assert run.plan["steps"] == []
+    assert "adopted" not in run.plan
+    assert azure.jobs() == [started.name]
