@@ -1,0 +1,62 @@
+"""Data against what the services read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from azft.targets import data
+from tests.helpers.azure_recipes import azure_plan, codes, write_rows
+
+
+@pytest.fixture(autouse=True)
+def no_data_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: ())
+
+
+def test_serverless_takes_files_below_512_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.MAAS_BYTES == 512_000_000
+    assert "azure-data-too-large" not in codes(azure_plan(tmp_path, "maas"))
+    monkeypatch.setattr(data, "MAAS_BYTES", (tmp_path / "train.jsonl").stat().st_size)
+    assert "azure-data-too-large" in codes(azure_plan(tmp_path, "maas"), "error")
+    assert "azure-data-too-large" not in codes(azure_plan(tmp_path, "finetuning"))
+
+
+@pytest.mark.parametrize(("target", "wrong"), [("maas", True), ("finetuning", True), ("system", True), ("azft", False)])
+def test_the_services_read_the_column_messages(tmp_path: Path, target: str, wrong: bool) -> None:
+    plan = azure_plan(tmp_path, target, "data.columns={messages: chat}")
+    assert ("azure-data-column" in codes(plan, "error")) is wrong
+    assert "azure-data-column" not in codes(azure_plan(tmp_path, target, "data.columns={messages: messages}"))
+
+
+def test_fine_tuning_jobs_read_json_lines(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.json")
+    for target, wrong in (("maas", True), ("system", False), ("azft", False)):
+        plan = azure_plan(tmp_path, target, "data.train=rows.json")
+        assert ("azure-data-format" in codes(plan, "error")) is wrong
+
+
+@pytest.mark.parametrize("target", ["maas", "finetuning", "system"])
+def test_missing_validation_rows_are_said(tmp_path: Path, target: str) -> None:
+    plan = azure_plan(tmp_path, target, data={"train": "train.jsonl"})
+    assert "azure-no-validation" in codes(plan, "warning")
+    asked = azure_plan(tmp_path, target, data={"train": "train.jsonl", "validation_split": 0.2})
+    assert "azure-not-offered" in codes(asked, "warning")
+    assert "azure-no-validation" not in codes(azure_plan(tmp_path, "azft", data={"train": "train.jsonl"}))
+
+
+def test_only_what_the_service_reads_is_uploaded(tmp_path: Path) -> None:
+    everything = {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
+    for target, roles in (("maas", ["train", "validation"]), ("system", ["train", "validation", "test"])):
+        plan = azure_plan(tmp_path, target, data=everything)
+        assert [entry.role for entry in plan.inputs] == roles
+        assert plan.target is not None
+        assert len([u for u in plan.target.uploads if u.kind == "data"]) == len(roles)
+
+
+def test_a_row_more_is_counted_only_in_json_lines(tmp_path: Path) -> None:
+    assert data.count_rows(write_rows(tmp_path / "rows.jsonl", 7)) == 7
+    (tmp_path / "rows.csv").write_text("messages\n")
+    assert data.count_rows(tmp_path / "rows.csv") is None
+    assert data.count_rows(tmp_path / "gone.jsonl") is None
