@@ -23,38 +23,49 @@ NAMES = {
     "valid_loss": "eval_loss",
     "val_loss": "eval_loss",
 }
+_LOSSES = frozenset({"loss", *(theirs for theirs, ours in NAMES.items() if ours == "loss")})
 _SKIPPED = ("system/",)
 _PAGE = 1000
 
 
-def service_metrics(connection: Connection, runs: Iterable[str]) -> list[dict[str, Any]]:
-    """The metrics of the first of these runs that has a loss; else of the first that has any."""
-    found: list[dict[str, Any]] = []
+def service_metrics(
+    connection: Connection, runs: Iterable[str], *, after: int = -1, ended: bool = False
+) -> list[dict[str, Any]]:
+    """The lines of the steps behind `after`, of the first of these runs that logs a loss.
+
+    The newest step is held back as long as the training goes on (`ended`), because more of it may still come: so a line
+    never changes once it was given.
+    """
     for run in dict.fromkeys(runs):
-        lines = _lines(connection, run)
-        if any("loss" in line for line in lines):
-            return lines
-        found = found or lines
-    return found
+        newest = _newest(connection, run)
+        if newest.keys() & _LOSSES:
+            last = max(newest.values())
+            if last <= after or (last - 1 <= after and not ended):
+                return []
+            lines = _lines(connection, run, newest)
+            return [line for line in lines if after < line["step"] and (ended or line["step"] < last)]
+    return []
 
 
-def _lines(connection: Connection, run: str) -> list[dict[str, Any]]:
+def _newest(connection: Connection, run: str) -> dict[str, int]:
+    """The newest step of each metric; empty for a run that MLflow doesn't know (yet)."""
     try:
         answer = _get(connection, "runs/get", {"run_id": run})
     except ServiceError as error:
         if error.answer is None or error.answer.unclear:
             raise
-        return []  # no such run in MLflow (yet)
+        return {}
     latest = ((answer.get("run") or {}).get("data") or {}).get("metrics") or []
+    return {str(m["key"]): int(m.get("step") or 0) for m in latest if not str(m["key"]).startswith(_SKIPPED)}
+
+
+def _lines(connection: Connection, run: str, keys: Iterable[str]) -> list[dict[str, Any]]:
     by_step: dict[int, dict[str, Any]] = {}
-    for entry in latest:
-        key = str(entry.get("key") or "")
-        if not key or key.startswith(_SKIPPED):
-            continue
+    for key in keys:
         for point in _points(connection, run, key):
             line = by_step.setdefault(int(point.get("step") or 0), {})
-            line[NAMES.get(key, key)] = point.get("value")
             line.setdefault("time", int(point.get("timestamp") or 0) / 1000)
+            line[NAMES.get(key, key)] = point.get("value")
     return [{"step": step, **by_step[step]} for step in sorted(by_step)]
 
 

@@ -22,7 +22,7 @@ from azft.azureml.resources import Resource, Resources
 from azft.azureml.run_metrics import service_metrics
 from azft.azureml.run_outputs import find_output, kept_path
 from azft.azureml.storage import Piece
-from azft.files import write_bytes, write_json
+from azft.files import append_line, write_bytes, write_json
 from azft.runs import Run, RunState
 from azft.runs.record import now
 
@@ -127,9 +127,10 @@ class _Refresh:
         steps = children or [self.history.details(self.job_name)]
         if not children:
             steps = [_as_step(steps[0])]
+        ended = state is not None and not state.active
         for step in steps:
-            self.step(step, ended=state is not None and not state.active)
-        self.metrics(job, steps)
+            self.step(step, ended=ended)
+        self.metrics(job, steps, ended=ended)
         if state is None:
             self.seen(complete=False)
             return
@@ -212,7 +213,7 @@ class _Refresh:
 
         return _append(file, int(logs[name]), lambda offset: self.history.read_log(url, offset), begun_anew)
 
-    def metrics(self, job: Resource, steps: list[HistoryRun]) -> None:
+    def metrics(self, job: Resource, steps: list[HistoryRun], *, ended: bool) -> None:
         """The training's metrics: azft's own file where the pipeline writes one, else what the service logged."""
         file = self.run.folder / "outputs" / "metrics" / "metrics.jsonl"
         service = self.info.get("service")
@@ -229,9 +230,11 @@ class _Refresh:
             storage = self.connection.storage
             _append(file, 0, lambda offset: storage.read(f"{path}/metrics.jsonl", offset), begun_anew)
             return
-        lines = service_metrics(self.connection, [self.job_name, *(step.id for step in steps)])
-        if lines:
-            write_bytes(file, b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        known = max((int(line.get("step", -1)) for line in self.run.metrics()[0]), default=-1)
+        runs = [self.job_name, *(step.id for step in steps)]
+        for line in service_metrics(self.connection, runs, after=known, ended=ended):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            append_line(file, line)
 
     def ended(self, job: Resource, state: RunState, steps: list[HistoryRun]) -> None:
         """All that an ended job has to tell, the state last: whoever sees it finds the rest there."""

@@ -143,13 +143,9 @@ def test_an_http_librarys_own_error_counts_as_a_lost_answer() -> None:
 def test_the_cause_is_found_below_what_the_sdk_wraps_around_it() -> None:
     from azure.ai.ml.exceptions import MlException
 
-    try:
-        try:
-            raise http_error(409, arm("QuotaExceeded", "no cores"))
-        except Exception as inner:
-            raise MlException(message="wrapped", no_personal_data_message="wrapped") from inner
-    except MlException as error:
-        assert isinstance(translate(error, "Submitting"), LimitError)
+    wrapped = MlException(message="wrapped", no_personal_data_message="wrapped")
+    wrapped.__cause__ = http_error(409, arm("QuotaExceeded", "no cores"))
+    assert isinstance(translate(wrapped, "Submitting"), LimitError)
 
 
 def test_the_sdks_own_complaint_is_no_outage() -> None:
@@ -162,13 +158,9 @@ def test_the_sdks_own_complaint_is_no_outage() -> None:
 
 def test_our_own_error_inside_stays_as_it_is() -> None:
     own = UsageError("wrong flag")
-    try:
-        try:
-            raise own
-        except UsageError as inner:
-            raise RuntimeError("around") from inner
-    except RuntimeError as error:
-        assert translate(error, "Anything") is own
+    around = RuntimeError("around")
+    around.__cause__ = own
+    assert translate(around, "Anything") is own
 
 
 @pytest.mark.parametrize(

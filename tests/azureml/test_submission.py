@@ -73,7 +73,7 @@ def test_submitting_again_asks_once_and_sends_nothing(azure: Azure, shop: Toy, p
     assert [entry["method"] for entry in azure.emu.log.list() if "/identity/" not in entry["path"]] == ["GET"]
 
 
-@pytest.mark.parametrize(("fault", "fields"), UNCLEAR, ids=lambda value: str(value))
+@pytest.mark.parametrize(("fault", "fields"), UNCLEAR, ids=str)
 def test_an_unclear_answer_is_settled_by_looking(
     azure: Azure, shop: Toy, plan: Plan, fault: str, fields: dict[str, Any]
 ) -> None:

@@ -1,4 +1,4 @@
-"""A folder to submit to the emulator from: the toy pipeline, whose steps run on "nodes" that get nothing but the wire."""
+"""A folder to submit to the emulator from: the toy pipeline, whose steps run on nodes that get nothing but the wire."""
 
 from __future__ import annotations
 
