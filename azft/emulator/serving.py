@@ -107,6 +107,7 @@ class _Server:
         try:
             answer = json.loads(line)
         except ValueError:
+            self.end()  # whatever it is doing, it no longer answers line by line; the next question starts another
             raise _failed("The model's server did not answer; its log says why.") from None
         if "content" not in answer:
             raise _failed(str(answer.get("error", "The model's server gave no content.")))
