@@ -275,19 +275,20 @@ class _Work:
 
     def _route(self) -> Resource:
         """Send all traffic to the deployment, unless it goes there already."""
-        endpoint = self.resources.get("online", self.name)
+        body = bodies.online_endpoint(self.name, location=self.location, tags=self.tags, traffic=_TRAFFIC)
         for last in (False, False, True):
+            endpoint = self.resources.get("online", self.name)
             if endpoint is not None and endpoint.properties.get("traffic") == _TRAFFIC:
-                break
-            body = bodies.online_endpoint(self.name, location=self.location, tags=self.tags, traffic=_TRAFFIC)
+                return self._wait(Accepted(endpoint))
             try:
-                endpoint = self._wait(self.resources.put("online", self.name, body=body))
+                self._wait(self.resources.put("online", self.name, body=body))
             except ServiceUnavailableError:  # whether it was carried out is seen by looking
                 if last:
                     raise
-                endpoint = self.resources.get("online", self.name)
-        assert endpoint is not None
-        return endpoint
+        raise AzftError(
+            f"The endpoint {self.name} is there, but does not send its traffic to the model.",
+            fix=f"Try again: azft deploy {self.run.name}",
+        )
 
     def _settled(self, kind: str, *names: str, body: dict[str, Any]) -> tuple[Accepted, bool]:
         accepted, created = settled(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from azft.azureml.connection import Connection
 
 Kind = Literal["job", "serverless", "online", "compute", "marketplace"]
-ENDED = frozenset({"completed", "failed", "canceled", "notresponding"})
+ENDED = frozenset({"completed", "failed", "canceled"})
 """States of a job that costs nothing more, in lower case."""
 _WAITING = frozenset({"notstarted", "queued", "paused"})
 """States of a job that has no machine yet."""

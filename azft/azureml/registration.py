@@ -77,7 +77,7 @@ def register(
         raise UsageError(f"`{wanted}` is no name for a model in Azure.", fix="Letters, digits, - _ and . only.")
     for model in _versions(resources, wanted):
         if model.is_of(run.name, plan["hash"]):
-            return _registered(resources, model, run, created=False, by="azft")
+            return _registered(resources, model, run, created=False, by=_maker(model))
     if plan.get("target") is None:
         path, kind = _local_folder(run), _CUSTOM
         tell({"event": "uploading-model", "run": run.name, "path": str(path)})
@@ -175,6 +175,11 @@ def _service_registered(resources: Resources, run: Run, job: str, name: str, out
     )
 
 
+def _maker(model: Resource) -> str:
+    """Who registered it: the service passes the job's tags on, and says which job it was."""
+    return "the service" if model.properties.get("jobName") else "azft"
+
+
 def _names(model: Resource, job: str, uri: str) -> bool:
     """Whether a version says that it is a job's: by its jobName, its labels, or the place of its files."""
     properties = model.properties
@@ -208,7 +213,7 @@ def _create(
             properties=labels(run),
         )
         body = wire(model._to_rest_object())
-    _, created = settled(
+    accepted, created = settled(
         resources,
         "model",
         name,
@@ -216,13 +221,7 @@ def _create(
         body=body,
         is_ours=lambda found: found.is_of(run.name, run.plan["hash"]),
     )
-    made = resources.get("model", name, version)
-    if made is None:
-        raise AzftError(
-            f"Azure took the model {name}:{version}, but does not show it yet.",
-            fix=f"Try again in a minute: azft register {run.name}",
-        )
-    return _registered(resources, made, run, created=created, by="azft")
+    return _registered(resources, accepted.resource, run, created=created, by="azft")
 
 
 def _upload(connection: Connection, folder: Path) -> str:

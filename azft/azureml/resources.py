@@ -75,8 +75,8 @@ class Resource:
 
     @property
     def words(self) -> str:
-        """`online endpoint linden-bakery-3f2a91c0`."""
-        return f"{KINDS[self.kind][2]} {self.name}"
+        """`online endpoint linden-bakery-3f2a91c0`, `model linden:3`."""
+        return _words(self.kind, self.names)
 
     def is_of(self, run: str, plan: str) -> bool:
         """Whether it carries the tags of this run of this plan."""
@@ -121,9 +121,9 @@ class Resources:
 
     def get(self, kind: str, *names: str) -> Resource | None:
         """A resource, or None when there is none of this name."""
-        path, version, words = KINDS[kind]
+        path, version, _ = KINDS[kind]
         url = f"{self._workspace}/{path.format(*names)}"
-        found = call(f"Looking for the {words} {names[-1]}", lambda: self._send("GET", url, version, missing=True)[0])
+        found = call(f"Looking for the {_words(kind, names)}", lambda: self._send("GET", url, version, missing=True)[0])
         return None if found is None else _resource(kind, names, found)
 
     def all(self, kind: str, *parents: str, **query: str) -> list[Resource]:
@@ -135,27 +135,27 @@ class Resources:
 
     def put(self, kind: str, *names: str, body: Mapping[str, Any]) -> Accepted:
         """Create or replace a resource. Sent once: on an unclear answer the caller looks (`settled`)."""
-        path, version, words = KINDS[kind]
+        path, version, _ = KINDS[kind]
         url = f"{self._workspace}/{path.format(*names)}"
-        what = f"Creating the {words} {names[-1]}"
+        what = f"Creating the {_words(kind, names)}"
         answer, headers = call(what, lambda: self._send("PUT", url, version, body=body), idempotent=False)
         operation = headers.get("Azure-AsyncOperation") or ""
         return Accepted(_resource(kind, names, answer or {}), operation)
 
     def delete(self, kind: str, *names: str, **query: str) -> None:
         """Ask for a resource's end; one that is gone already is no error. It ends later: look with `get`."""
-        path, version, words = KINDS[kind]
+        path, version, _ = KINDS[kind]
         url = f"{self._workspace}/{path.format(*names)}"
         call(
-            f"Deleting the {words} {names[-1]}",
+            f"Deleting the {_words(kind, names)}",
             lambda: self._send("DELETE", url, version, missing=True, query=query),
         )
 
     def act(self, kind: str, *names: str, action: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an action of a resource (listKeys, getLogs, cancel); all of those used here may be repeated."""
-        path, version, words = KINDS[kind]
+        path, version, _ = KINDS[kind]
         url = f"{self._workspace}/{path.format(*names)}/{action}"
-        return self._json(f"Asking the {words} {names[-1]} for {action}", "POST", url, version, body)
+        return self._json(f"Asking the {_words(kind, names)} for {action}", "POST", url, version, body)
 
     def outcome(self, operation: str) -> dict[str, Any]:
         """What a long operation says about itself: status, and error when it failed. Empty when it can't be read."""
@@ -218,7 +218,7 @@ def settled(
     under the same name, so that there is never a second one. `again` says of one of ours that it has to be sent once
     more (it failed). Raises `ConflictError` when the name is somebody else's, else the service's refusal.
     """
-    words = f"{KINDS[kind][2]} {names[-1]}"
+    words = _words(kind, names)
     found = resources.get(kind, *names)
     for attempt in range(_SENDS):
         if found is not None:
@@ -257,6 +257,12 @@ def wire(entity: Any) -> dict[str, Any]:
 
     body: dict[str, Any] = json.loads(json.dumps(entity, cls=SdkJSONEncoder, exclude_readonly=True))
     return body
+
+
+def _words(kind: str, names: tuple[str, ...]) -> str:
+    """A resource for a person: `deployment azft`, `model linden:3`."""
+    path, _, words = KINDS[kind]
+    return f"{words} {':'.join(names) if '/versions/' in path else names[-1]}"
 
 
 def _page(send: Callable[..., Any], url: str, version: str | None, query: Mapping[str, str]) -> Callable[[], Any]:
