@@ -107,6 +107,7 @@ class Credential:
         except AzftError:
             raise
         except (ClientAuthenticationError, ValueError) as error:  # ValueError: what it needs is not set
+            self._made = None  # it remembers an outage for a minute, and would not even ask again
             raise sign_in_error(self.auth, str(error)) from None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from azft.azureml.errors import MissingResourceError, read
+from azft.azureml.errors import MissingResourceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.storage import Piece, read_blob
 
@@ -109,7 +109,14 @@ class History:
         return call("Reading a log", fetch)
 
     def _runs(self) -> Any:
-        return self.connection.client.jobs._runs_operations._operation
+        try:
+            return self.connection.client.jobs._runs_operations._operation
+        except (KeyError, ValueError):
+            # The SDK takes whatever the discovery answers, an error too, for the list of the workspace's addresses.
+            raise ServiceUnavailableError(
+                "Finding the workspace's run history failed: Azure's discovery service gives no address.",
+                fix="Do the same again in a while: nothing is started twice.",
+            ) from None
 
 
 def _run(document: Mapping[str, Any]) -> HistoryRun:

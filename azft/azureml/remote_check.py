@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from azft.azureml import uploads
 from azft.azureml.computes import check_compute
 from azft.azureml.errors import MissingRoleError, ServiceUnavailableError, SignInError
+from azft.azureml.patience import call
 from azft.azureml.quota import Size, find_size, read_quota
 from azft.azureml.registry_facts import RegistryFacts, read_facts
 from azft.azureml.resources import Resource, Resources
@@ -99,7 +100,7 @@ class _Check:
             yield Finding(f"remote-{what}", Severity.ERROR, error.message, error.fix)
 
     def _identity(self) -> Iterator[Finding]:
-        token = self.connection.credential.get_token(_SCOPE)
+        token = call("Signing in", lambda: self.connection.credential.get_token(_SCOPE))
         message = f"Signed in as {identity(str(token.token))}."
         yield Finding("remote-identity", Severity.INFO, message)
 
