@@ -80,10 +80,16 @@ def _from_file(plan: Plan, words: Mapping[str, Any], *, name: str, run: str, ref
         "properties": {**(words.get("properties") or {}), **labelled},
     }
     with need_sdk():
-        from azure.ai.ml import load_job
+        from azure.ai.ml import Input, load_job
 
-        job: Job = load_job(io.StringIO(yaml.safe_dump(filled)))
-    return job
+        job: Any = load_job(io.StringIO(yaml.safe_dump(filled)))
+        # The loader takes `azureml:` off an asset's name, and the wire of all other jobs has it.
+        for key, kind in (("model", "mlflow_model"), ("training_data", "uri_file"), ("validation_data", "uri_file")):
+            if (value := filled.get(key)) is not None:
+                said = value if isinstance(value, dict) else {"path": value}
+                setattr(job, key, Input(type=said.get("type", kind), path=said["path"]))
+    found: Job = job
+    return found
 
 
 def _referring(value: Any, replaced: Mapping[str, str]) -> Any:
