@@ -11,7 +11,10 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("preview, token lengths, Parquet", ("huggingface-hub", "jinja2", "pyarrow", "tokenizers")),
     "train": ("training and chat", ("gguf", "peft", "safetensors", "torch", "transformers")),
     "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
-    "emulator": ("Azure on this machine, for rehearsals", ("cryptography", "starlette", "uvicorn")),
+    "emulator": (
+        "Azure on this machine, for rehearsals",
+        ("cryptography", "requests", "starlette", "urllib3", "uvicorn"),
+    ),
     "notebook": ("plots and live curves in Jupyter", ("ipykernel", "matplotlib")),
     "mlflow": ("the mirror of metrics; optional", ("azureml-mlflow", "mlflow")),
 }

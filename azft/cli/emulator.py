@@ -12,6 +12,8 @@ from azft.cli import options
 from azft.cli.render import Output, note
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from rich.console import RenderableType
 
     from azft.emulator import Emulator
@@ -70,12 +72,14 @@ def command(root: Path | None, port: int | None, wanted: tuple[str, ...], output
     try:
         made = _make_ready(emulator, wanted)
         variables = emulator.environment()
+        ended = _on_signals()
         output.show({"url": emulator.url, "environment": variables}, lambda: _view(variables))
         sys.stdout.flush()  # whoever reads the variables from a file or a pipe waits for them
         for line in made:
             note(f"Ready: {line}.")
         note(f"Listening on {emulator.url}. End it with Ctrl-C.")
-        _wait()
+        while not ended.wait(0.5):
+            pass
     finally:
         emulator.stop()
     note("Ended.")
@@ -95,14 +99,13 @@ def _view(variables: dict[str, str]) -> RenderableType:
     return Text("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
 
 
-def _wait() -> None:
-    """Return on Ctrl-C and on the polite signals."""
+def _on_signals() -> Event:
+    """An event that is set by Ctrl-C and by the polite signals. Before it is awaited, so that none comes too early."""
     import signal
-    import threading
+    from threading import Event
 
-    ended = threading.Event()
+    ended = Event()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: ended.set())
-    while not ended.wait(0.5):
-        pass
+    return ended

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Server:
         import uvicorn
         from uvicorn.protocols.http.h11_impl import H11Protocol
 
+        self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="azft-emulator-request")
         transports: dict[Any, asyncio.Transport] = {}
 
         class Protocol(H11Protocol):
@@ -69,7 +71,7 @@ class Server:
                 super().connection_lost(exc)
 
         config = uvicorn.Config(
-            _application(emu, transports),
+            _application(emu, self._workers, transports),
             http=Protocol,
             ws="none",
             lifespan="off",
@@ -100,6 +102,7 @@ class Server:
         self._server.should_exit = True
         self._thread.join(10)
         self._listener.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         try:
@@ -108,19 +111,14 @@ class Server:
             self._failure = error
 
 
-def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Starlette:
-    import anyio.to_thread
+def _application(emu: Emulator, workers: ThreadPoolExecutor, transports: dict[Any, asyncio.Transport]) -> Starlette:
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect
     from starlette.requests import Request as WebRequest
     from starlette.responses import Response as WebResponse
     from starlette.routing import Route as WebRoute
 
-    limiter: list[anyio.CapacityLimiter] = []
-
     async def answer(web: WebRequest) -> WebResponse:
-        if not limiter:  # it belongs to the event loop that it is made in
-            limiter.append(anyio.CapacityLimiter(THREADS))
         try:
             body = await web.body()
         except ClientDisconnect:
@@ -129,7 +127,7 @@ def _application(emu: Emulator, transports: dict[Any, asyncio.Transport]) -> Sta
         raw = web.scope["raw_path"].decode("ascii") + ("?" + web.url.query if web.url.query else "")
         request = Request.of(web.method, emu.url + raw, web.headers.items(), body)
         try:
-            response = await anyio.to_thread.run_sync(emu.handle, request, limiter=limiter[0])
+            response = await asyncio.get_running_loop().run_in_executor(workers, emu.handle, request)
         except ConnectionCutError:
             transport = transports.get(web.client and tuple(web.client))
             if transport is not None:
