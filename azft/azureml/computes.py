@@ -84,7 +84,7 @@ def ensure_compute(
     size = _size(target)
     _require_quota(resources, target, size)
     tags = {TAG: plan.hash, RUN_TAG: plan.run_name, VERSION_TAG: azft.__version__}
-    tell({"event": "creating-compute", "name": name, "vm_size": size, "max_nodes": _most(target)})
+    tell({"event": "compute", "name": name, "vm_size": size})
     accepted, made = settled(
         resources,
         "compute",

@@ -190,10 +190,10 @@ class _Work:
             recommended = facts.serve_sizes if facts is not None else ()
         size = choose(instance_type, recommended, need, needs_gpu=needs_gpu)
         findings = fit(size, need, needs_gpu=needs_gpu)
+        if has_errors(findings):
+            raise FindingsError(f"{size} can't serve {self.model.reference}.", findings)
         for finding in findings:
             self.tell({"event": "finding", **finding.to_dict()})
-        if has_errors(findings):
-            raise FindingsError(f"{size} can't serve {self.model.reference}.", findings, fix=findings[0].fix)
         for finding in check_quota(self.resources, size, instances):
             self._allow(finding)
         self.instance_type, self.instances = size, instances

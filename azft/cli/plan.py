@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ Example:
   ...
   $ azft submit plan.json
   $ azft plan --mode maas --payload          # what Azure would get, to the byte
+  $ azft plan --mode maap --check-remote     # and what the account says of it
 
 \b
 A saved plan is carried out exactly, or refused (exit code 3) when recipe,
@@ -37,21 +38,26 @@ data, model or code changed since.
 @options.recipe
 @options.mode
 @options.job_file
+@click.option("--check-remote", is_flag=True, help="Ask the account, too: sign-in, workspace, quota, model, uploads.")
 @click.option("--payload", is_flag=True, help="Print the exact JSON that Azure would get (modes maas and maap).")
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PLAN.JSON", help="Save the plan, for `azft submit`.")
+@options.azure
 @options.output
 def command(
     recipe: str,
     overrides: tuple[str, ...],
     mode: str,
     job_file: str | None,
+    check_remote: bool,
     payload: bool,
     out: str | None,
+    access: Any,
     output: Output,
 ) -> int:
     """Show what a run of the recipe would do, with every default filled in.
 
-    Nothing is started, sent or billed, and no account is asked for. Exit code 5 when a finding would stop the run.
+    Nothing is started, sent or billed, and no account is asked but with --check-remote. Exit code 5 when a finding
+    would stop the run.
     """
     from azft import api
     from azft.files import write_bytes
@@ -60,6 +66,8 @@ def command(
     if job_file is not None and overrides:
         raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
     plan = api.plan_from_azureml(job_file) if job_file else api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if check_remote:
+        plan = api.check_remote(plan, access=access)
     if out is not None:
         write_bytes(Path(out), plan.to_json())
     if payload:
