@@ -18,7 +18,7 @@ from azft.azureml.errors import LimitError, ServiceUnavailableError
 from azft.azureml.marketplace import ensure_subscription
 from azft.azureml.registration import RegisteredModel, job_of, labels, register
 from azft.azureml.registry_facts import read_facts
-from azft.azureml.resources import FAILED, KIND_TAG, MODEL_TAG, Accepted, Resource, Resources, settled
+from azft.azureml.resources import FAILED, KIND_TAG, MODEL_TAG, SUCCEEDED, Accepted, Resource, Resources, settled
 from azft.azureml.serving_machine import Need, check_quota, choose, fit, weights
 from azft.azureml.storage import folder_files
 from azft.azureml.waiting import FailedResourceError, explain, wait_for
@@ -279,9 +279,10 @@ class _Work:
         for last in (False, False, True):
             endpoint = self.resources.get("online", self.name)
             if endpoint is not None and endpoint.properties.get("traffic") == _TRAFFIC:
-                return self._wait(Accepted(endpoint))
+                settled_down = endpoint.state.lower() == SUCCEEDED
+                return endpoint if settled_down else self._wait(Accepted(endpoint))
             try:
-                self._wait(self.resources.put("online", self.name, body=body))
+                self._wait(self.resources.put("online", self.name, body=body), quiet=True)
             except ServiceUnavailableError:  # whether it was carried out is seen by looking
                 if last:
                     raise
@@ -306,9 +307,9 @@ class _Work:
     def _is_ours(self, found: Resource) -> bool:
         return found.is_of(self.run.name, self.run.plan["hash"]) and found.tags.get(KIND_TAG) == self.kind
 
-    def _wait(self, accepted: Accepted) -> Resource:
+    def _wait(self, accepted: Accepted, *, quiet: bool = False) -> Resource:
         try:
-            return wait_for(self.resources, accepted, tell=self.tell)
+            return wait_for(self.resources, accepted, tell=(lambda _: None) if quiet else self.tell)
         except FailedResourceError as error:
             log = self._log() if error.resource.kind == "deployment" else ""
             left = f"What is left of it is still there and may bill. End it: azft down {self.name}"

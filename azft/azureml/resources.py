@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "model": ("models/{0}/versions/{1}", "2023-08-01-preview", "model"),
     "environment": ("environments/{0}/versions/{1}", "2023-04-01-preview", "environment"),
     "data": ("data/{0}/versions/{1}", "2023-04-01-preview", "data asset"),
-    "code": ("codes/{0}/versions/{1}", "2023-04-01-preview", "code asset"),
+    "code": ("codes/{0}/versions/{1}", "2023-04-01", "code asset"),
 }
 """Kind -> its path below the workspace, the API version that azure-ai-ml 1.35 speaks for it, and its name in words."""
 
