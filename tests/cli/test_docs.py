@@ -15,7 +15,7 @@ from scripts.generate_docs import DOCS, pages
 from tests.helpers.terminal import ROOT, azft, environment
 
 
-@pytest.mark.parametrize("page", ["recipe.md", "cli.md"])
+@pytest.mark.parametrize("page", ["recipe.md", "cli.md", "azure.md"])
 def test_generated_pages_are_current(page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == pages()[page], "run: make docs"
 
