@@ -29,7 +29,14 @@ from azft.targets import finetuning, system
 from azft.targets.bills import bills
 from azft.targets.data import ROLES, count_rows, data_findings
 from azft.targets.machines import Machines, choose_machines, machine_findings
-from azft.targets.models import GivenModel, give_model, model_findings, needs_marketplace, route_findings
+from azft.targets.models import (
+    GivenModel,
+    give_model,
+    model_findings,
+    needs_marketplace,
+    result_findings,
+    route_findings,
+)
 from azft.targets.own import OWN_PIPELINE
 from azft.targets.table import Scalar, Setting, Table, finding, not_offered, translate
 
@@ -201,6 +208,7 @@ class _Draft:
         recipe_file, service = self.recipe_file, self.service
         yield from data_check_findings(recipe_file, self.located)
         yield from model_findings(recipe_file, self.located, self.given, service=service)
+        yield from result_findings(recipe_file)
         yield from not_offered(TABLES[service], recipe_file, _WORDS[service])
         files = [(entry.role, entry.path, entry.bytes) for entry in self.inputs if entry.role in ROLES[service]]
         yield from data_findings(recipe_file, files, service=service)

@@ -14,7 +14,7 @@ from azft.azureml.errors import ServiceError
 from azft.azureml.patience import clock
 from azft.azureml.resources import Resources, wire
 from azft.azureml.storage import SHA256, folder_files
-from azft.catalog.folder import cached_sha256
+from azft.catalog.folder import cached_sha256, loaded_files
 from azft.errors import AzftError, StalePlanError
 from azft.files import sha256_file
 from azft.plan import Plan, PlannedUpload
@@ -136,6 +136,8 @@ class _Upload:
             raise StalePlanError(f"{source or self.upload.name} is gone.", fix="Make a new plan.")
         if source.is_file():
             yield source.name, source
+        elif source == self.plan.model.path:  # named by what loading reads, so nothing else is sent
+            yield from ((file.relative_to(source).as_posix(), file) for file in loaded_files(source))
         else:
             yield from folder_files(source)
 

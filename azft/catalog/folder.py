@@ -139,13 +139,15 @@ def _shard_problem(file: Path) -> Problem | None:
 
 
 def loaded_files(folder: Path) -> list[Path]:
-    """The files of a model folder that loading reads, sorted."""
-    return sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST)
+    """The files of a model folder that loading reads, sorted: at its top, and the template for tools below it."""
+    found = [p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST]
+    return sorted([*found, *folder.glob("additional_chat_templates/*.jinja")])
 
 
 def folder_identity(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of the files that loading reads: where the folder lies doesn't matter."""
-    return sha256_bytes(canonical_json({file.name: cached_sha256(file) for file in loaded_files(folder)}))
+    files = {file.relative_to(folder).as_posix(): cached_sha256(file) for file in loaded_files(folder)}
+    return sha256_bytes(canonical_json(files))
 
 
 def cached_sha256(file: Path) -> str:

@@ -103,7 +103,9 @@ def _copy(plan: Plan, upload: PlannedUpload, folder: Path) -> Path:
             shutil.copytree(upload.path, target, dirs_exist_ok=True)
         else:
             for file in loaded_files(upload.path):
-                shutil.copyfile(file, target / file.name)
+                copy = target / file.relative_to(upload.path)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, copy)
         return target
     role = next(entry.role for entry in plan.inputs if data_name(entry) == upload.name)
     target = folder / "data" / f"{role}{upload.path.suffix}"

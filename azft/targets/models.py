@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
 from azft.targets.table import finding, is_set
 
+_MODEL_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")
 ModelType = Literal["mlflow_model", "custom_model"]
 
 
@@ -174,6 +176,15 @@ def needs_marketplace(row: ModelRow | None, service: str) -> bool:
     if row is None or row.azure is None or service != "serverless-finetuning":
         return False
     return not row.azure.is_microsofts
+
+
+def result_findings(recipe_file: RecipeFile) -> Iterator[Finding]:
+    """Whether the result's name is one that Azure takes."""
+    name = recipe_file.recipe.model_name
+    if not _MODEL_NAME.match(name):
+        message = f"Azure takes no model called `{name}`: letters, digits, -, _ and . it may have, 255 at most."
+        fix = "Say another: output.model_name"
+        yield finding(recipe_file, "output.model_name", "model-name", Severity.ERROR, message, fix)
 
 
 def route_findings(recipe_file: RecipeFile) -> Iterator[Finding]:

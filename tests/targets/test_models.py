@@ -144,3 +144,22 @@ def test_a_revision_of_the_hub_means_nothing_to_a_registry(tmp_path: Path) -> No
     for target in ("maas", "azft", "system", "finetuning"):
         plan = azure_plan(tmp_path, target, "model_revision=abc")
         assert "registries" in one(plan, "azure-not-offered").fix
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("good-name_1.2", False), ("no spaces", True), ("-leading", True)])
+def test_the_results_name_must_be_one_that_azure_takes(tmp_path: Path, name: str, wrong: bool) -> None:
+    for target in ("maas", "azft"):
+        plan = azure_plan(tmp_path, target, output={"model_name": name})
+        assert ("azure-model-name" in codes(plan, "error")) is wrong
+
+
+def test_the_template_for_tools_is_part_of_the_folder(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    before = folder_identity(folder)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+    assert folder_identity(folder) != before
+    (folder / "weights.bin").write_bytes(b"a pickle")
+    upload = azure_plan(tmp_path, "azft", model="./model").target.upload("model")  # type: ignore[union-attr]
+    assert upload is not None
+    assert upload.files == 5
