@@ -6,13 +6,14 @@ ask anew each time and `az` takes a second to answer.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from azft.azureml.errors import SignInError
+from azft.azureml.errors import ServiceUnavailableError, SignInError
 from azft.azureml.patience import renewable
 from azft.errors import AzftError, UsageError
 from azft.extras import needs
@@ -42,6 +43,8 @@ AUTH: dict[str, tuple[str, str, str]] = {
 """`--auth` -> azure-identity's class, whose sign-in it is, and what to do when it fails."""
 
 _MARGIN = 300.0
+_REFUSED = re.compile(r"AADSTS\d+|az login|azd auth login")
+"""Signs of a sign-in that is over, and not of a service that does not answer."""
 _HINTS = {
     "EnvironmentCredential": "set AZURE_CLIENT_ID and its companions",
     "WorkloadIdentityCredential": "set AZURE_FEDERATED_TOKEN_FILE and its companions",
@@ -61,6 +64,7 @@ def make_credential(auth: str = "default") -> Credential:
     options: dict[str, Any] = {"exclude_interactive_browser_credential": True} if auth == "default" else {}
     if auth == "device-code":
         options["prompt_callback"] = _show_code
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)  # it warns of each failure besides raising it
     kind = getattr(identity, AUTH[auth][0])
     return Credential(auth, lambda: kind(**options))
 
@@ -75,6 +79,7 @@ class Credential:
         self._tokens: dict[tuple[str, ...], Any] = {}
         self._lock = threading.Lock()
         self._clock = clock
+        self._signed_in = False
         renewable.add(self)
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
@@ -103,12 +108,18 @@ class Credential:
         try:
             if self._made is None:
                 self._made = self._make()
-            return self._made.get_token(*scopes, **options)
+            token = self._made.get_token(*scopes, **options)
         except AzftError:
             raise
         except (ClientAuthenticationError, ValueError) as error:  # ValueError: what it needs is not set
             self._made = None  # it remembers an outage for a minute, and would not even ask again
+            if self._signed_in and not _REFUSED.search(str(error)):
+                raise ServiceUnavailableError(
+                    "Signing in anew failed, although it worked a moment ago.", fix=redact(_short(str(error)))
+                ) from None
             raise sign_in_error(self.auth, str(error)) from None
+        self._signed_in = True
+        return token
 
 
 def sign_in_error(auth: str, words: str) -> SignInError:

@@ -8,6 +8,7 @@ pending breaks them). Every body that is sent comes from the SDK's entities.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ _LOOKS = (0.5, 1.0, 2.0, 4.0)
 """Seconds between looks for what an unclear answer may have created."""
 _LONGEST_WAIT = 60.0
 _RENAME = "Give another name with --name, or end that one first."
+_ABOVE = re.compile(r"SubscriptionNotFound|ResourceGroupNotFound|Services/workspaces/[^/']+' under resource group")
+"""In a 404 that says that the workspace itself, or what it is in, isn't there."""
 SUCCEEDED = "succeeded"
 FAILED = frozenset({"failed", "canceled"})
 """States in which nothing more happens by itself, in lower case."""
@@ -197,7 +200,7 @@ class Resources:
         request = HttpRequest(method, url, params=parameters, headers={"Accept": "application/json"}, json=body)
         # Any of the SDK's clients would do: they share the pipeline, and the address of the control plane.
         response = self.connection.client._service_client_01_2024_preview_arm.send_request(request)
-        if missing and response.status_code == 404:
+        if missing and response.status_code == 404 and not _ABOVE.search(response.text()):
             return None, response.headers
         response.raise_for_status()
         text = response.text()

@@ -7,7 +7,7 @@ import pytest
 
 from azft.azureml import patience
 from azft.azureml.credentials import AUTH, Credential, make_credential, read_attempts
-from azft.azureml.errors import SignInError
+from azft.azureml.errors import ServiceUnavailableError, SignInError
 from azft.errors import ExitCode, UsageError
 from azft.redact import redact
 from tests.helpers.azure_shop import Azure
@@ -129,3 +129,19 @@ def test_attempts_are_read_without_their_secrets() -> None:
 def test_a_managed_identity_gets_a_token_from_its_endpoint(azure: Azure) -> None:
     assert make_credential("managed-identity").get_token("https://ml.azure.com/.default").token.count(".") == 2
     assert len(azure.sent("GET", "/identity/token")) == 1
+
+
+@pytest.mark.parametrize(("words", "kind"), [("no answer", ServiceUnavailableError), ("AADSTS700082", SignInError)])
+def test_a_sign_in_that_worked_before_and_gets_no_answer_is_an_outage(words: str, kind: type) -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    behind = Counting()
+    credential = Credential("cli", lambda: behind)
+    credential.get_token(ARM)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ClientAuthenticationError(words)
+
+    behind.get_token = fail  # type: ignore[method-assign]
+    with pytest.raises(kind):
+        credential.get_token("https://ml.azure.com/.default")
