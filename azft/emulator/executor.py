@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azft.emulator import compute, job_errors, run_documents
+from azft.emulator import job_errors, run_documents
 from azft.emulator.job_control import JobControl, JobStopped
 from azft.emulator.job_outputs import OutputPlace, place_of, record_output
 from azft.emulator.resolving import StoredAssets
 from azft.emulator.state import Document
+from azft.emulator.step_machines import family, machines
 from azft.emulator.step_process import Command, Preempted, run_command, write_log
 from azft.emulator.step_reuse import Fingerprints, find_reusable, remember
 from azft.emulator.wire_graph import StepFacts, WirePipeline, read_wire
@@ -52,8 +53,9 @@ def execute_pipeline(emu: Emulator, job: Document, control: JobControl) -> None:
     when the emulator stops.
     """
     name = str(job["name"])
+    assets = StoredAssets(emu)
     try:
-        pipeline = read_wire(job["properties"], StoredAssets(emu))
+        pipeline = read_wire(job["properties"], assets)
     except GraphError as error:
         run_documents.set_status(emu, name, "Failed", error=job_errors.graph_invalid(emu, [error.message]))
         return
@@ -61,12 +63,15 @@ def execute_pipeline(emu: Emulator, job: Document, control: JobControl) -> None:
     if problems:
         run_documents.set_status(emu, name, "Failed", error=job_errors.graph_invalid(emu, problems))
         return
-    _Pipeline(emu, name, pipeline, control).run()
+    _Pipeline(emu, name, pipeline, assets, control).run()
 
 
 class _Pipeline:
-    def __init__(self, emu: Emulator, name: str, pipeline: WirePipeline, control: JobControl) -> None:
+    def __init__(
+        self, emu: Emulator, name: str, pipeline: WirePipeline, assets: StoredAssets, control: JobControl
+    ) -> None:
         self.emu = emu
+        self.assets = assets
         self.name = name
         self.pipeline = pipeline
         self.graph = pipeline.graph
@@ -207,11 +212,14 @@ class _Pipeline:
         self.control.wait_until(emu.clock.now() + (settings.queue_seconds if run["attempt"] > 1 else 0))
         where = {"job": self.name, "step": step.name}
         if emu.faults.take("quota-exhausted", **where):
-            self.fail(run_id, job_errors.quota_exhausted(emu, self.family(facts)))
+            self.fail(run_id, job_errors.quota_exhausted(emu, family(emu, facts)))
         run_documents.set_status(emu, run_id, "Preparing")
         self.control.wait_until(emu.clock.now() + settings.prepare_seconds)
         if emu.faults.take("image-build-failed", **where):
             self.fail(run_id, job_errors.image_build_failed(emu, facts.environment))
+        if problem := self.assets.environment_problem(facts.environment):
+            inner, component = ("ImageBuildFailure",), "environmentmanagement"
+            self.fail(run_id, job_errors.run_error(emu, problem, inner=inner, component=component))
         for output, path in outputs.items():
             (path.parent if facts.output_types[output] == "uri_file" else path).mkdir(parents=True, exist_ok=True)
         run_documents.set_status(emu, run_id, "Running")
@@ -222,18 +230,15 @@ class _Pipeline:
                 f"emulator: {step.processes} ranks were asked for; {ranks} run, because this machine has {ranks} cores"
             )
             write_log(emu, run_id, note)
-        status, lines = run_command(
-            emu,
-            run,
-            Command(
-                arguments=command_line(command, processes=ranks),
-                folder=folder,
-                variables=step.variables,
-                processes=ranks,
-                outputs=tuple(outputs.values()),
-            ),
-            self.control,
+        asked = Command(
+            arguments=command_line(command, processes=ranks),
+            folder=folder,
+            variables=step.variables,
+            processes=ranks,
+            outputs=tuple(outputs.values()),
         )
+        with machines(emu, facts, run_id):
+            status, lines = run_command(emu, run, asked, self.control)
         if status != 0:
             self.fail(run_id, job_errors.command_failed(emu, status, lines[-_SHOWN_LINES:]))
         shutil.rmtree(folder, ignore_errors=True)
@@ -247,12 +252,6 @@ class _Pipeline:
         else:
             shutil.copytree(step.code, folder)
         return folder
-
-    def family(self, facts: StepFacts) -> str:
-        cluster = compute.find(self.emu, facts.compute.rsplit("/", 1)[-1]) or {}
-        name = facts.instance_type or str(cluster.get("properties", {}).get("properties", {}).get("vmSize", ""))
-        size = compute.find_size(self.emu, name)
-        return "standardNCADSA100v4Family" if size is None else size.family
 
     def fail(self, run_id: str, error: job_errors.Error) -> None:
         write_log(self.emu, run_id, f"Error: {error['error']['message']}")

@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from azft.emulator import job_errors, run_documents
+from azft.emulator import job_errors, run_documents, step_machines
 from azft.emulator.executor import execute_pipeline
 from azft.emulator.finetuning import execute_finetuning, register_result
 from azft.emulator.http import ApiError
 from azft.emulator.job_control import JobControl, JobStopped
+from azft.emulator.job_outputs import place_of, record_output
 from azft.emulator.state import Document
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def begin(emu: Emulator, job: Document) -> None:
 
 def resume(emu: Emulator) -> None:
     """Take up the jobs that had not ended when the emulator was stopped."""
+    step_machines.forget(emu)
     for name, _ in emu.state.list(JOB):
         run = run_documents.find(emu, name)
         if run is None or run["status"] in run_documents.TERMINAL or run.get("timeline"):
@@ -145,7 +147,7 @@ def observe(emu: Emulator, run_id: str) -> Document | None:
             for child in run_documents.children(emu, run_id):
                 observe(emu, str(child["id"]))
             if status == "Completed":
-                register_result(emu, run_id)
+                _leave_outputs(emu, run_id)
         run = run_documents.set_status(emu, run_id, status, at=moment, error=error)
     return run
 
@@ -204,6 +206,17 @@ def _timeline(emu: Emulator, job: Document) -> list[list[Any]]:
         found.append([moment, "Queued", None])
         moment += settings.queue_seconds
     return [*found, [moment + settings.run_seconds, "Completed", None]]
+
+
+def _leave_outputs(emu: Emulator, run_id: str) -> None:
+    """What a job that is not executed leaves: places without files, and the model that it registers."""
+    properties = (emu.state.get(JOB, run_id) or {}).get("properties") or {}
+    if properties.get("jobType") == "Pipeline":
+        for output, entry in (properties.get("outputs") or {}).items():
+            place = place_of(emu, (entry or {}).get("uri"), f"{run_id}/{output}")
+            record_output(emu, run_id, output, place, str((entry or {}).get("jobOutputType") or "uri_folder"))
+    else:
+        register_result(emu, run_id)
 
 
 def _begin_steps(emu: Emulator, job: Document, moment: float) -> None:

@@ -184,8 +184,8 @@ def _find(emu: Emulator, name: str) -> Document:
 def _check_target(emu: Emulator, properties: dict[str, Any]) -> None:
     """What the service refuses at once: a compute or VM size that isn't there, a model that the region won't train."""
     sizes = {size.name.lower() for size in emu.settings.vm_sizes}
-    for wanted in (properties.get("resources") or {}).get("instanceTypes") or []:
-        if str(wanted).lower() not in sizes:
+    for wanted in sorted(_instance_types(properties)):
+        if wanted.lower() not in sizes:
             raise ApiError(
                 400, "UserError", f"The instance type {wanted} is not supported.", "BadArgument/InvalidInstanceType"
             )
@@ -203,6 +203,14 @@ def _check_target(emu: Emulator, properties: dict[str, Any]) -> None:
                 "the documentation for the regions in which it is available."
             )
             raise ApiError(400, "UserError", message, "BadArgument/ModelNotSupportedInRegion")
+
+
+def _instance_types(properties: dict[str, Any]) -> set[str]:
+    given = list((properties.get("resources") or {}).get("instanceTypes") or [])
+    for node in (properties.get("jobs") or {}).values():
+        resources = (node.get("resources") or {}) if isinstance(node, dict) else {}
+        given.append(resources.get("instance_type") or resources.get("instanceType"))
+    return {str(entry) for entry in given if entry}
 
 
 def _computes(properties: dict[str, Any]) -> set[str]:

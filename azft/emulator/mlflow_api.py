@@ -13,34 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from azft.emulator import job_states, run_artifacts, run_documents, run_metrics
 from azft.emulator.http import WORKSPACE, ApiError, Request, Response, Route
+from azft.emulator.mlflow_documents import (
+    EXPERIMENT,
+    MlflowError,
+    artifact_uri,
+    experiment_json,
+    experiments,
+    find_run,
+    missing,
+    run_json,
+)
 from azft.emulator.mlflow_search import select
 from azft.emulator.state import Document
-from azft.emulator.workspace import resource_id
 
 if TYPE_CHECKING:
     from azft.emulator.app import Emulator
 
-_EXPERIMENT = "experiment"
 _MOST_RESULTS = 1000
-_STATUS = {
-    "NotStarted": "SCHEDULED",
-    "Queued": "SCHEDULED",
-    "Preparing": "SCHEDULED",
-    "Running": "RUNNING",
-    "CancelRequested": "RUNNING",
-    "Completed": "FINISHED",
-    "Failed": "FAILED",
-    "Canceled": "KILLED",
-}
 _FROM_STATUS = {"RUNNING": "Running", "FINISHED": "Completed", "FAILED": "Failed", "KILLED": "Canceled"}
-
-
-class MlflowError(ApiError):
-    """An error in MLflow's form."""
-
-    def response(self) -> Response:
-        """The reply that carries it."""
-        return Response(self.status, {"error_code": self.code, "message": self.message}, self.headers)
 
 
 # Experiments
@@ -49,32 +39,32 @@ class MlflowError(ApiError):
 def get_experiment(emu: Emulator, request: Request) -> Response:
     """GET an experiment by its id."""
     wanted = request.query.get("experiment_id", "")
-    for name in _experiments(emu):
+    for name in experiments(emu):
         if run_documents.experiment_id(emu, name) == wanted:
-            return Response(200, {"experiment": _experiment_json(emu, name)})
-    raise _missing(f"Experiment {wanted}")
+            return Response(200, {"experiment": experiment_json(emu, name)})
+    raise missing(f"Experiment {wanted}")
 
 
 def get_experiment_by_name(emu: Emulator, request: Request) -> Response:
     """GET an experiment by its name."""
     name = request.query.get("experiment_name", "")
-    if name not in _experiments(emu):
-        raise _missing(f"Experiment {name}")
-    return Response(200, {"experiment": _experiment_json(emu, name)})
+    if name not in experiments(emu):
+        raise missing(f"Experiment {name}")
+    return Response(200, {"experiment": experiment_json(emu, name)})
 
 
 def create_experiment(emu: Emulator, request: Request) -> Response:
     """POST a new experiment."""
     name = str(request.json().get("name"))
-    if name in _experiments(emu):
+    if name in experiments(emu):
         raise MlflowError(400, "RESOURCE_ALREADY_EXISTS", f"Experiment {name} already exists.")
-    emu.state.put(_EXPERIMENT, name, {"name": name})
+    emu.state.put(EXPERIMENT, name, {"name": name})
     return Response(200, {"experiment_id": run_documents.experiment_id(emu, name)})
 
 
 def search_experiments(emu: Emulator, request: Request) -> Response:
     """GET or POST: all experiments."""
-    return Response(200, {"experiments": [_experiment_json(emu, name) for name in _experiments(emu)]})
+    return Response(200, {"experiments": [experiment_json(emu, name) for name in experiments(emu)]})
 
 
 # Runs
@@ -84,9 +74,9 @@ def create_run(emu: Emulator, request: Request) -> Response:
     """POST a run that no job began."""
     body = request.json()
     wanted = str(body.get("experiment_id", ""))
-    name = next((name for name in _experiments(emu) if run_documents.experiment_id(emu, name) == wanted), None)
+    name = next((name for name in experiments(emu) if run_documents.experiment_id(emu, name) == wanted), None)
     if name is None:
-        raise _missing(f"Experiment {wanted}")
+        raise missing(f"Experiment {wanted}")
     tags = {tag["key"]: tag["value"] for tag in body.get("tags") or []}
     run_id = str(uuid.uuid4())
     display_name = str(body.get("run_name") or tags.get("mlflow.runName") or run_id)
@@ -100,14 +90,14 @@ def create_run(emu: Emulator, request: Request) -> Response:
 def get_run(emu: Emulator, request: Request) -> Response:
     """GET a run with its newest metrics."""
     return Response(
-        200, {"run": run_json(emu, _find(emu, request.query.get("run_id") or request.query.get("run_uuid")))}
+        200, {"run": run_json(emu, find_run(emu, request.query.get("run_id") or request.query.get("run_uuid")))}
     )
 
 
 def update_run(emu: Emulator, request: Request) -> Response:
     """POST a run's status or name. A job's run keeps its status: the job decides about that."""
     body = request.json()
-    run = _find(emu, body.get("run_id") or body.get("run_uuid"))
+    run = find_run(emu, body.get("run_id") or body.get("run_uuid"))
     if body.get("run_name"):
         run = run_documents.change(emu, str(run["id"]), display_name=str(body["run_name"]))
     status = _FROM_STATUS.get(str(body.get("status", "")))
@@ -143,7 +133,7 @@ def search_runs(emu: Emulator, request: Request) -> Response:
 def log_metric(emu: Emulator, request: Request) -> Response:
     """POST one point."""
     body = request.json()
-    run = _find(emu, body.get("run_id") or body.get("run_uuid"))
+    run = find_run(emu, body.get("run_id") or body.get("run_uuid"))
     run_metrics.add(emu, str(run["id"]), [_point(body)])
     return Response(200, {})
 
@@ -151,14 +141,14 @@ def log_metric(emu: Emulator, request: Request) -> Response:
 def log_parameter(emu: Emulator, request: Request) -> Response:
     """POST one parameter."""
     body = request.json()
-    _log_params(emu, _find(emu, body.get("run_id")), [body])
+    _log_params(emu, find_run(emu, body.get("run_id")), [body])
     return Response(200, {})
 
 
 def set_tag(emu: Emulator, request: Request) -> Response:
     """POST one tag."""
     body = request.json()
-    run = _find(emu, body.get("run_id"))
+    run = find_run(emu, body.get("run_id"))
     run_documents.change(emu, str(run["id"]), tags={str(body["key"]): str(body["value"])})
     return Response(200, {})
 
@@ -166,9 +156,9 @@ def set_tag(emu: Emulator, request: Request) -> Response:
 def delete_tag(emu: Emulator, request: Request) -> Response:
     """POST: remove one tag."""
     body = request.json()
-    run = _find(emu, body.get("run_id"))
+    run = find_run(emu, body.get("run_id"))
     if body.get("key") not in run["tags"]:
-        raise _missing(f"Tag {body.get('key')}")
+        raise missing(f"Tag {body.get('key')}")
     kept = {**run, "tags": {key: value for key, value in run["tags"].items() if key != body["key"]}}
     emu.state.put(run_documents.KIND, str(run["id"]), kept)
     return Response(200, {})
@@ -177,7 +167,7 @@ def delete_tag(emu: Emulator, request: Request) -> Response:
 def log_batch(emu: Emulator, request: Request) -> Response:
     """POST metrics, params and tags at once; the same for the asynchronous form, which here is done at once."""
     body = request.json()
-    run = _find(emu, body.get("run_id"))
+    run = find_run(emu, body.get("run_id"))
     with emu.state.transaction():
         _log_params(emu, run, body.get("params") or [])
         tags = {str(tag["key"]): str(tag["value"]) for tag in body.get("tags") or []}
@@ -188,7 +178,7 @@ def log_batch(emu: Emulator, request: Request) -> Response:
 
 def get_history(emu: Emulator, request: Request) -> Response:
     """GET every point of a metric."""
-    run = _find(emu, request.query.get("run_id") or request.query.get("run_uuid"))
+    run = find_run(emu, request.query.get("run_id") or request.query.get("run_uuid"))
     points = run_metrics.history(emu, str(run["id"]), request.query.get("metric_key", ""))
     start = int(request.query.get("page_token") or 0)
     size = int(request.query.get("max_results") or len(points) or 1)
@@ -200,87 +190,20 @@ def get_history(emu: Emulator, request: Request) -> Response:
 
 def log_inputs(emu: Emulator, request: Request) -> Response:
     """POST datasets that a run read: taken and forgotten."""
-    _find(emu, request.json().get("run_id"))
+    find_run(emu, request.json().get("run_id"))
     return Response(200, {})
 
 
 def list_artifacts(emu: Emulator, request: Request) -> Response:
     """GET the names of a run's artifacts."""
-    run = _find(emu, request.query.get("run_id"))
+    run = find_run(emu, request.query.get("run_id"))
     files = [{"path": name, "is_dir": False} for name in run_artifacts.names(emu, str(run["id"]))]
-    return Response(200, {"root_uri": _artifact_uri(emu, run), "files": files})
+    return Response(200, {"root_uri": artifact_uri(emu, run), "files": files})
 
 
 def no_logged_models(emu: Emulator, request: Request) -> Response:
     """Azure ML serves no logged models, and says so like this (azure-sdk-for-python#44896)."""
     raise ApiError(404, "UserError", f"Route {request.path} is not found.", "NotFoundError")
-
-
-def run_json(emu: Emulator, run: Document) -> dict[str, Any]:
-    """A run as MLflow shows it."""
-
-    def milliseconds(name: str) -> int | None:
-        return None if run[name] is None else int(float(run[name]) * 1000)
-
-    tags = {**run["tags"], "mlflow.runName": run["display_name"]}
-    if run["parent"]:
-        tags |= {"mlflow.parentRunId": run["parent"], "mlflow.rootRunId": run["parent"]}
-    info = {
-        "run_id": run["id"],
-        "run_uuid": run["id"],
-        "run_name": run["display_name"],
-        "experiment_id": run_documents.experiment_id(emu, str(run["experiment"])),
-        "user_id": "azft emulator",
-        "status": _STATUS[str(run["status"])],
-        "start_time": milliseconds("start") or milliseconds("created"),
-        "end_time": milliseconds("end"),
-        "artifact_uri": _artifact_uri(emu, run),
-        "lifecycle_stage": "active",
-    }
-    return {
-        "info": {key: value for key, value in info.items() if value is not None},
-        "data": {
-            "metrics": run_metrics.latest(emu, str(run["id"])),
-            "params": [{"key": key, "value": value} for key, value in run["params"].items()],
-            "tags": [{"key": key, "value": str(value)} for key, value in tags.items()],
-        },
-        "inputs": {},
-    }
-
-
-def _experiments(emu: Emulator) -> list[str]:
-    made = [str(document["name"]) for _, document in emu.state.list(_EXPERIMENT)]
-    used = [str(document["experiment"]) for _, document in emu.state.list(run_documents.KIND)]
-    return list(dict.fromkeys(["Default", *made, *used]))
-
-
-def _experiment_json(emu: Emulator, name: str) -> dict[str, Any]:
-    experiment = run_documents.experiment_id(emu, name)
-    host = emu.url.partition("://")[2]
-    location = f"azureml://{host}/mlflow/v2.0{resource_id(emu)}/experiments/{experiment}"
-    return {
-        "experiment_id": experiment,
-        "name": name,
-        "artifact_location": location,
-        "lifecycle_stage": "active",
-        "tags": [],
-    }
-
-
-def _artifact_uri(emu: Emulator, run: Document) -> str:
-    host = emu.url.partition("://")[2]
-    return f"azureml://{host}/mlflow/v2.0{resource_id(emu)}/experiments/{run['experiment']}/runs/{run['id']}/artifacts"
-
-
-def _find(emu: Emulator, run_id: Any) -> Document:
-    run = job_states.observe(emu, str(run_id))
-    if run is None:
-        raise _missing(f"Run {run_id}")
-    return run
-
-
-def _missing(what: str) -> MlflowError:
-    return MlflowError(404, "RESOURCE_DOES_NOT_EXIST", f"{what} was not found.")
 
 
 def _point(body: dict[str, Any]) -> tuple[str, float, int, int]:

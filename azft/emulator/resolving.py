@@ -45,6 +45,28 @@ class StoredAssets:
         """See `wire_graph.Assets`."""
         return self._existing(reference, "models" if kind in _MODEL_TYPES else "data")
 
+    def environment_problem(self, reference: str) -> str | None:
+        """Why an environment of the workspace can't be built: it, or its build folder, isn't there. None when it can.
+
+        Registries' environments are taken as given.
+        """
+        if not reference or reference.startswith("azureml://registries/"):
+            return None
+        try:
+            asset = references.find_asset(self._emu, reference, "environments")
+            if asset is None:
+                return f"{reference} is no environment."
+            build = asset.properties.get("build")
+            if not build:
+                return None
+            file = str(build.get("dockerfilePath") or "Dockerfile")
+            folder = references.folder(self._emu, str(build["contextUri"]))
+        except ApiError as error:
+            return error.message
+        if (folder / file).is_file():
+            return None
+        return f"Image build failed: there is no {file} in {build['contextUri']}."
+
     def _existing(self, reference: str, kind: str) -> Path:
         try:
             path = references.folder(self._emu, reference, kind)

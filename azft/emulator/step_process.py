@@ -6,8 +6,10 @@ emulator's own surroundings that could tell a step where it is, and no secret of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +61,7 @@ def run_command(emu: Emulator, run: Document, command: Command, control: JobCont
     last: deque[str] = deque(maxlen=_LAST_LINES)
     follower = LogFollower(log, last.append)
     watcher = _Watcher(emu, run, log, command.outputs)
+    _wait_for_leftovers(str(run["id"]), control)
 
     def tick() -> str | None:
         follower.poll()
@@ -81,6 +84,23 @@ def run_command(emu: Emulator, run: Document, command: Command, control: JobCont
     if watcher.look() == "preempted":  # the command was faster than we looked: the node went before it was noted
         raise Preempted
     return status, list(last)
+
+
+def _wait_for_leftovers(run_id: str, control: JobControl) -> None:
+    """Wait until no process of an earlier attempt is left: after a kill of the emulator its guard still ends them."""
+    deadline = time.monotonic() + 2 * _GRACE
+    while time.monotonic() < deadline and _is_running(run_id):
+        control.check()
+        time.sleep(0.05)
+
+
+def _is_running(run_id: str) -> bool:
+    wanted = f"AZUREML_RUN_ID={run_id}".encode()
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+            if wanted in file.read_bytes().split(b"\0"):
+                return True
+    return False
 
 
 def write_log(emu: Emulator, run_id: str, line: str) -> None:

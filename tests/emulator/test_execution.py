@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from azft.emulator import Emulator, Settings
+from azft.emulator import Emulator, Settings, compute
 from azft.emulator.settings import ACCOUNT, CONTAINER
 from tests.helpers import azure_sdk
 from tests.helpers.toy_jobs import ToyJobs
@@ -125,6 +130,44 @@ def test_what_was_running_goes_on_after_a_restart(tmp_path: Path, monkeypatch: p
         assert toys.starts() == 3
 
 
+KILLED = """
+import json, pathlib, sys, time
+from azft.emulator import Emulator, Settings
+with Emulator(pathlib.Path(sys.argv[1]), settings=Settings(executor="run")) as emulator:
+    print(json.dumps([emulator.url, emulator.environment()]), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_after_a_kill_of_the_emulator_one_process_at_a_time_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "state")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    url, environment = json.loads(process.stdout.readline())
+    try:
+        far: Any = SimpleNamespace(url=url, settings=Settings(), environment=lambda: environment)
+        azure_sdk.lead(far, monkeypatch)
+        toys = ToyJobs(tmp_path / "toys", far)
+        (toys.control / "hold").touch()
+        toys.submit("one", count=3)
+        toys.until(lambda: toys.starts() == 1)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    first = int((toys.control / "starts.txt").read_text().split()[1])
+    with Emulator(tmp_path / "state", settings=Settings(executor="run")) as emulator:
+        azure_sdk.lead(emulator, monkeypatch)
+        toys = ToyJobs(tmp_path / "toys", emulator)
+        toys.until(lambda: toys.starts() == 2)
+        assert not Path(f"/proc/{first}").exists()
+        (toys.control / "hold").unlink()
+        assert toys.ended("one") == "Completed"
+
+
 def test_an_equal_step_is_reused_and_a_changed_one_is_not(toys: ToyJobs) -> None:
     toys.submit("one")
     toys.ended("one")
@@ -159,6 +202,36 @@ def test_mishaps_before_the_command_fail_the_step(toys: ToyJobs, fault: str, cod
     error = toys.details(toys.children("one")["second"].name).error.error
     assert error.inner_error.code == code
     assert toys.starts() == 1
+
+
+def test_an_environment_whose_build_folder_is_gone_cant_be_built(toys: ToyJobs) -> None:
+    from azure.ai.ml.entities import BuildContext, Environment
+
+    (toys.folder / "image").mkdir()
+    (toys.folder / "image" / "Dockerfile").write_text("FROM scratch")
+    made = Environment(name="built", version="1", build=BuildContext(path=str(toys.folder / "image")))
+    toys.client.environments.create_or_update(made)
+    component = toys.folder / "first.yaml"
+    component.write_text(component.read_text().replace('{image: "example/image:1"}', "azureml:built:1"))
+    shutil.rmtree(blob(toys, "LocalUpload"))
+    toys.submit("one")
+    assert toys.ended("one") == "Failed"
+    error = toys.details(toys.children("one")["first"].name).error.error
+    assert "there is no Dockerfile" in error.message
+
+
+def test_a_step_holds_the_cores_of_its_machines_while_it_runs(toys: ToyJobs) -> None:
+    from azure.ai.ml.entities import JobResourceConfiguration
+
+    job = toys.job("one")
+    job.jobs["first"].resources = JobResourceConfiguration(instance_type="Standard_NC48ads_A100_v4", instance_count=2)
+    (toys.control / "hold").touch()
+    toys.client.jobs.create_or_update(job)
+    toys.until(lambda: toys.starts() >= 1)
+    assert compute.in_use(toys.emu, "StandardNCADSA100v4Family") == 96
+    (toys.control / "hold").unlink()
+    assert toys.ended("one") == "Completed"
+    assert compute.in_use(toys.emu, "StandardNCADSA100v4Family") == 0
 
 
 def test_a_pipeline_that_cant_run_fails_with_what_is_wrong(toys: ToyJobs) -> None:
