@@ -92,7 +92,9 @@ def payload_summary(plan: Plan) -> dict[str, Any]:
     return {"kind": kind, "job": plan.run_name, "bytes": len(body), "sha256": sha256_bytes(body)}
 
 
-def payload_view(plan: RenderableType, summary: dict[str, Any]) -> RenderableType:
-    """A plan's view with the payload's summary beneath."""
+def payload_view(plan: RenderableType, summary: dict[str, Any] | None) -> RenderableType:
+    """A plan's view with the payload's summary beneath; None where an error stops it."""
+    if summary is None:
+        return plan
     text = f"Payload: a {summary['kind']} of {views.size(summary['bytes'])}, SHA-256 {summary['sha256'][:16]}"
     return Group(plan, Text(f"{text}. All of it: azft plan ... --payload", style="dim"))

@@ -128,7 +128,7 @@ def _dry_run(plan: Plan, output: Output) -> int:
     else:
         from azft.cli.plan_azure import payload_summary, payload_view
 
-        summary = payload_summary(plan)
+        summary = None if plan.has_errors else payload_summary(plan)  # what is refused is not sent
         output.show({**data, "payload": summary}, lambda: payload_view(view(plan), summary))
         note("Nothing was sent or started, and Azure was not asked (--dry-run).")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE

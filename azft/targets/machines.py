@@ -57,10 +57,12 @@ def _where(recipe_file: RecipeFile) -> Iterator[Finding]:
             "Say `compute: <cluster>`, or `instance_types: [Standard_NC24ads_A100_v4]`.",
         )  # fmt: skip
     elif maap.compute and maap.vm_size is None:
+        shares = maap.pipeline == "system" or recipe_file.recipe.distribution.strategy != "none"
+        guessed = maap.gpus_per_node is None and maap.pipeline != "finetuning" and shares
+        what = "so 1 GPU of each node is planned" if guessed else "so neither GPUs nor precision are checked"
         yield finding(
-            recipe_file, "modes.maap.compute", "size-unknown-here", Severity.INFO,
-            f"Which machines the cluster `{maap.compute}` has is not known without asking Azure, so neither GPUs nor "
-            "precision are checked.",
+            recipe_file, "modes.maap.compute", "size-unknown-here", Severity.WARNING if guessed else Severity.INFO,
+            f"Which machines the cluster `{maap.compute}` has is not known without asking Azure, {what}.",
             "Say `vm_size` beside it, or ask: azft plan --check-remote",
         )  # fmt: skip
     if maap.max_nodes is not None and maap.max_nodes < maap.nodes:

@@ -65,6 +65,16 @@ def test_a_dry_run_shows_plan_and_payload_and_asks_nobody(tmp_path: Path, capsys
     assert summary["bytes"] > 1000
 
 
+def test_a_plan_without_its_data_says_so_and_has_no_payload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recipe(tmp_path, "maas", data={"train": "gone.jsonl"})
+    assert run(["submit", path, "--mode", "maas", "--dry-run"]) == 5
+    assert "gone.jsonl" in capsys.readouterr().out
+    assert run(["plan", path, "--mode", "maas", "--payload"]) == 5
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "gone.jsonl" in captured.err
+
+
 def test_a_saved_plan_is_refused_when_the_recipe_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recipe(tmp_path, "maas")
     saved = str(tmp_path / "plan.json")

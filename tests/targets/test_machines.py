@@ -28,6 +28,10 @@ A100 = "Standard_NC96ads_A100_v4"
         ({}, (), "azure-machines", "error", "says no machines"),
         ({"compute": "c", "instance_types": [A100]}, (), "azure-machines", "error", "one of them"),
         ({"compute": "c"}, (), "azure-size-unknown-here", "info", "not known without asking Azure"),
+        (
+            {"compute": "c"}, ("distribution.strategy=ddp",), "azure-size-unknown-here", "warning",
+            "1 GPU of each node",
+        ),
         ({"instance_types": ["Standard_NC6s_v3"]}, (), "azure-size-retired", "error", "2025-09-30"),
         ({"compute": "c", "vm_size": "standard_nc12s_V3"}, (), "azure-size-retired", "error", "Standard_NC12s_v3"),
         ({"instance_types": ["Standard_NC24ads_A100"]}, (), "azure-size-unknown", "warning", "knows no VM size"),
