@@ -141,7 +141,16 @@ class Resources:
         path, version, _ = KINDS[kind]
         url = f"{self._workspace}/{path.format(*names)}"
         what = f"Creating the {_words(kind, names)}"
-        answer, headers = call(what, lambda: self._send("PUT", url, version, body=body), idempotent=False)
+
+        def send() -> tuple[dict[str, Any] | None, Mapping[str, str]]:
+            return call(what, lambda: self._send("PUT", url, version, body=body), idempotent=False)
+
+        try:
+            answer, headers = send()
+        except SignInError as error:
+            if getattr(getattr(error, "answer", None), "status", None) != 401:
+                raise
+            answer, headers = send()  # a token that expired on the way: nothing was carried out
         operation = headers.get("Azure-AsyncOperation") or ""
         return Accepted(_resource(kind, names, answer or {}), operation)
 
@@ -231,12 +240,11 @@ def settled(
                 return Accepted(found), attempt > 0
         try:
             return resources.put(kind, *names, body=body), True
-        except (ServiceUnavailableError, ConflictError, SignInError) as error:
-            answer = getattr(error, "answer", None)
-            if attempt + 1 == _SENDS or (isinstance(error, SignInError) and getattr(answer, "status", None) != 401):
+        except (ServiceUnavailableError, ConflictError) as error:
+            if attempt + 1 == _SENDS:
                 raise
             failure: AzftError = error
-            found = _look(resources, kind, names, getattr(answer, "retry_after", None))
+            found = _look(resources, kind, names, error.answer.retry_after if error.answer else None)
             if found is None and isinstance(error, ConflictError):
                 raise
     raise failure
