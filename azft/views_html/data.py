@@ -26,9 +26,8 @@ def show_report(report: DataReport) -> str:
 def show_preview(report: PreviewReport) -> str:
     """Rows as the model sees them, what it learns from marked."""
     share = f" ({report.loss_tokens / report.tokens:.0%})" if report.tokens else ""
-    total = (
-        f"{plural(len(report.rows), 'row')}: {plural(report.tokens, 'token')}, {report.loss_tokens:,} of them{share}"
-    )
+    total = f"{plural(len(report.rows), 'row')}: {plural(report.tokens, 'token')}, "
+    total += f"{report.loss_tokens:,} of them{share} in the loss."
     legend = join([element("mark", "Marked"), " is what the model learns to write; the rest it is given."])
     return page(
         "Preview of the training rows",

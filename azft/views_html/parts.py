@@ -16,7 +16,7 @@ _UNSEEN = re.compile(
     "\ud800-\udfff]"  # halves of a pair, which no message to a browser can carry
 )
 _STYLE = """
-.azft{line-height:1.45;max-width:72em}
+.azft{line-height:1.45;max-width:72em;overflow-x:auto}
 .azft table{border-collapse:collapse;margin:.4em 0 .8em;border:0;table-layout:auto}
 .azft caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0;color:inherit}
 .azft th,.azft td{text-align:left;vertical-align:top;padding:.2em 1em .2em 0;border:0;
@@ -38,6 +38,7 @@ text-decoration-color:rgba(46,160,67,.9);text-underline-offset:.2em}
 .azft details{margin:.4em 0}
 .azft summary{cursor:pointer}
 .azft .azft-dim{opacity:.75}
+.azft .azft-word{white-space:nowrap}
 .azft ul{margin:.3em 0 .8em;padding-left:1.4em}
 """.strip().replace("\n", "")
 

@@ -21,7 +21,11 @@ def show(plan: Plan) -> str:
     model = join([badge("stand-in", "warning"), " ", plan.model.description]) if stand_in else plan.model.description
     steps = ", ".join(step.name for step in plan.steps)
     rows: list[tuple[str, object]] = [("run", code(plan.run_name)), ("mode", MODES.get(plan.mode, plan.mode))]
-    rows += [("model", model), ("steps", steps)] if steps else [("model", model)]
+    rows.append(("model", model))
+    if plan.target is not None and plan.target.model_id != plan.model.description:
+        rows.append(("model there", code(plan.target.model_id)))
+    if steps:
+        rows.append(("steps", steps))
     if plan.processes > 1:
         rows.append(("processes", plan.processes))
     data = [(entry.role, entry.path.name, size(entry.bytes)) for entry in plan.inputs]
@@ -38,7 +42,7 @@ def show(plan: Plan) -> str:
 
 def _target(target: Target) -> Html:
     """Where in Azure, what it is told, what is sent, and what is billed."""
-    where: list[tuple[str, object]] = [("service", target.service), ("model there", code(target.model_id))]
+    where: list[tuple[str, object]] = [("service", target.service)]
     where += [("region", target.region)] if target.region else []
     machines = target.compute or ", ".join(target.instance_types)
     if machines:
@@ -47,7 +51,10 @@ def _target(target: Target) -> Html:
     if target.component:
         where.append(("component", code(target.component)))
     told = {**target.hyperparameters, **target.parameters}
-    uploads = [(up.kind, f"{up.name}:{up.version}", size(up.bytes), _THERE[up.there]) for up in target.uploads]
+    uploads = [
+        (up.kind, ":".join(filter(None, [up.name, up.version])), size(up.bytes), _THERE[up.there])
+        for up in target.uploads
+    ]
     return join(
         [
             facts(where),

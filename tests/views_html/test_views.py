@@ -106,6 +106,7 @@ def test_the_preview_marks_what_is_learned() -> None:
     page = read(report)
     assert "<mark>learned</mark>" in report._repr_html_()
     assert "9 tokens, 4 in the loss" in page.text
+    assert "2 rows: 9 tokens, 4 of them (44%) in the loss." in page.text
     assert page.text.count("<script>") == 4  # in the row, and in the finding's place, message and fix
 
 
