@@ -28,6 +28,8 @@ LIMIT = 900.0
 """Seconds that an ending may take: deleting an endpoint takes minutes."""
 _FIRST = ("job", "serverless", "online")
 """Ended before the computes that jobs run on, and the subscriptions that endpoints stand on."""
+_NEWEST_JOBS = 1000
+"""Jobs, newest first, among which one that still runs on a cluster is looked for: a workspace may have very many."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def is_azfts(found: Resource) -> bool:
 def _jobs_on(resources: Resources, compute: Resource) -> list[str]:
     """Names of the jobs, anybody's, that still run on a cluster."""
     found = []
-    for job in resources.all("job"):
+    for job in resources.all("job", limit=_NEWEST_JOBS):
         if job.state.lower() in ENDED:
             continue
         settings = job.properties.get("settings") or {}

@@ -16,6 +16,7 @@ from azft.azureml import uploads
 from azft.azureml.computes import check_compute
 from azft.azureml.errors import MissingRoleError, ServiceUnavailableError, SignInError
 from azft.azureml.patience import call
+from azft.azureml.permissions import lacking
 from azft.azureml.quota import Size, find_size, read_quota
 from azft.azureml.registry_facts import RegistryFacts, read_facts
 from azft.azureml.resources import Resource, Resources
@@ -83,6 +84,7 @@ class _Check:
         yield from workspace
         if not self.location:
             return
+        yield from self._asked("roles", self._roles)
         yield from self._asked("model", self._model)
         yield from self._asked("compute", self._machines)
         yield from self._asked("uploads", self._uploads)
@@ -122,6 +124,21 @@ class _Check:
                 f"The recipe says region {wanted}, and the workspace is in {self.location}.",
                 "Use a workspace there (--workspace), or change modes.maas.region.",
             )
+
+    def _roles(self) -> Iterator[Finding]:
+        """What the plan needs and the roles don't give. A role may still be missing elsewhere, as on the storage."""
+        permissions = self.resources.permissions()
+        if permissions is None:
+            message = "Which roles the identity has in the workspace could not be asked."
+            yield Finding("remote-roles-unknown", Severity.INFO, message)
+            return
+        missing = list(lacking(self.target, permissions))
+        for action, purpose in missing:
+            message = f"The identity may not {purpose} in the workspace ({action})."
+            fix = "Ask an owner for `AzureML Data Scientist`, `Azure AI Developer` or Contributor on the workspace."
+            yield Finding("remote-role", Severity.ERROR, message, fix)
+        if not missing:
+            yield Finding("remote-roles", Severity.INFO, "The identity's roles in the workspace suffice for the plan.")
 
     def _model(self) -> Iterator[Finding]:
         facts = read_facts(self.connection, self.target.model_id)

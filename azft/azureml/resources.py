@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from azft.azureml.errors import ConflictError, ServiceUnavailableError, SignInError
-from azft.azureml.patience import call, clock
+from azft.azureml.patience import Patience, call, clock
 from azft.errors import AzftError
 from azft.pipeline import TAG
 
@@ -110,6 +110,17 @@ class Resources:
         """The workspace's own resource."""
         return self._json("Reading the workspace", "GET", self._workspace, "2024-10-01-preview")
 
+    def permissions(self) -> list[dict[str, Any]] | None:
+        """What whoever is signed in may do in the workspace: actions, notActions. None where that can't be asked."""
+        url = f"{self._workspace}/providers/Microsoft.Authorization/permissions"
+        once = Patience(attempts=1)
+        try:
+            page = call("Asking for the roles", lambda: self._send("GET", url, "2022-04-01")[0], patience=once)
+        except AzftError:
+            return None
+        found = (page or {}).get("value")
+        return found if isinstance(found, list) else None
+
     def usages(self, location: str) -> list[dict[str, Any]]:
         """The subscription's quota and use in a region: name, currentValue, limit."""
         subscription = self.connection.workspace.subscription
@@ -129,11 +140,11 @@ class Resources:
         found = call(f"Looking for the {_words(kind, names)}", lambda: self._send("GET", url, version, missing=True)[0])
         return None if found is None else _resource(kind, names, found)
 
-    def all(self, kind: str, *parents: str, **query: str) -> list[Resource]:
-        """All resources of a kind (of a parent, where it has one)."""
+    def all(self, kind: str, *parents: str, limit: int | None = None, **query: str) -> list[Resource]:
+        """All resources of a kind (of a parent, where it has one); `limit`: after so many no further page is read."""
         path, version, words = KINDS[kind]
         below = path.rsplit("/", 1)[0].format(*parents)
-        found = self._pages(f"Listing {words}s", f"{self._workspace}/{below}", version, query)
+        found = self._pages(f"Listing {words}s", f"{self._workspace}/{below}", version, query, limit)
         return [_resource(kind, (*parents, str(item["name"])), item) for item in found]
 
     def put(self, kind: str, *names: str, body: Mapping[str, Any]) -> Accepted:
@@ -182,11 +193,13 @@ class Resources:
         answer = call(what, lambda: self._send(method, url, version, body=body)[0])
         return answer or {}
 
-    def _pages(self, what: str, url: str, version: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _pages(
+        self, what: str, url: str, version: str, query: Mapping[str, str], limit: int | None = None
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         following: str | None = url
         first = True
-        while following:
+        while following and (limit is None or len(found) < limit):
             page = call(what, _page(self._send, following, version if first else None, query if first else {})) or {}
             found += page.get("value") or []
             following, first = page.get("nextLink"), False

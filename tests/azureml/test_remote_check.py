@@ -16,7 +16,7 @@ from azft.azureml.credentials import Credential
 from azft.azureml.errors import SignInError
 from azft.azureml.registry_facts import parse_facts
 from azft.azureml.remote_check import check, check_plan, identity
-from azft.azureml.resources import wire
+from azft.azureml.resources import Resources, wire
 from azft.emulator.registry import seed_model
 from azft.findings import Finding, Severity
 from azft.plan import Plan
@@ -27,6 +27,9 @@ from tests.helpers.azure_runs import MODEL, SIZE, Azure, emulated
 def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
     with emulated(tmp_path, monkeypatch) as found:
         yield found
+
+
+ML = "Microsoft.MachineLearningServices/workspaces"
 
 
 def by_code(findings: list[Finding], code: str) -> list[Finding]:
@@ -155,6 +158,36 @@ def test_a_missing_role_is_a_finding_and_the_rest_is_still_asked(azure: Azure) -
     findings = check(azure.connection, maap(azure))
     assert errors(findings) == {"remote-role"}
     assert by_code(findings, "remote-upload"), "the next question was asked all the same"
+
+
+@pytest.mark.parametrize(
+    ("permissions", "missing"),
+    [
+        ([{"actions": ["*"], "notActions": []}], set()),
+        (
+            [{"actions": ["Microsoft.MachineLearningServices/workspaces/*/read"]}],
+            {"submit", "cancel", "register", "make"},
+        ),
+        (
+            [{"actions": ["*"], "notActions": [f"{ML}/serverlessEndpoints/*".lower()]}],
+            {"make"},
+        ),
+        ([{"actions": [f"{ML}/*/write"]}], {"cancel"}),
+    ],
+)
+def test_roles_are_held_to_what_the_plan_needs(
+    azure: Azure, monkeypatch: pytest.MonkeyPatch, permissions: list[dict[str, Any]], missing: set[str]
+) -> None:
+    monkeypatch.setattr(Resources, "permissions", lambda _: permissions)
+    findings = by_code(check(azure.connection, azure.plan("maas")), "remote-role")
+    assert {finding.message.removeprefix("The identity may not ").split()[0] for finding in findings} == missing
+
+
+def test_roles_that_cannot_be_asked_are_said_to_be_unknown(azure: Azure) -> None:
+    azure.emu.faults.add("server-error", path="/permissions$", times=-1)
+    findings = check(azure.connection, azure.plan("maas"))
+    assert by_code(findings, "remote-roles-unknown")
+    assert not errors(findings)
 
 
 def test_an_outage_is_a_warning_that_names_what_was_not_checked(azure: Azure) -> None:
