@@ -61,6 +61,10 @@ class ConflictError(ServiceError, UsageError):
     exit_code = ExitCode.USAGE
 
 
+_LONGEST = 800
+"""Characters of the service's words that are shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a failed request came back with. Without a `status` no answer arrived at all."""
@@ -91,7 +95,8 @@ class Answer:
             )
             if part
         )
-        said = self.words or "nothing more"
+        said = self.words if len(self.words) <= _LONGEST else f"{self.words[:_LONGEST]}..."
+        said = said or "nothing more"
         return f"Azure's words{f' ({where})' if where else ''}: {said}"
 
 

@@ -62,6 +62,7 @@ def find_remote(connection: Connection, name: str) -> Resource | None:
 def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
     """The record here of a run that was started elsewhere. It knows of the plan only what the job's tags say."""
     name = _run_of(job)
+    jobs = sorted((found for found in _jobs(connection) if _run_of(found) == name), key=lambda found: found.created)
     with store.naming():
         if run := store.find(name):
             return run
@@ -80,6 +81,7 @@ def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
             "adopted": True,
         }
         record = describe(connection.workspace, job.name, name, target["service"])
+        record["jobs"] = [found.name for found in jobs] or [job.name]
         run = store.create(name, plan=plan, recipe={}, azure=record)
     mark_submitted(run, job)
     return run

@@ -34,7 +34,6 @@ LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LONGEST_WAIT = 60.0
 _VERSIONS = {"FineTuning": "2024-10-01-preview", "Pipeline": "2024-01-01-preview", "Command": "2025-01-01-preview"}
 """Job type -> the API version that azure-ai-ml 1.35 sends it with."""
-_AML = "https://ml.azure.com"
 _REGISTERING = Patience(attempts=10)
 """A pipeline's components are a dozen requests that are tried again together."""
 
@@ -129,12 +128,15 @@ def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -
 
 def _put(connection: Connection, name: str, body: dict[str, Any]) -> Resource:
     """One request. A pipeline runs as whoever submits it, so it carries a token for Azure ML of theirs."""
+    from azure.ai.ml._azure_environments import _get_aml_resource_id_from_metadata
     from azure.core.rest import HttpRequest
 
     kind = str(body["properties"]["jobType"])
     headers = {"Accept": "application/json"}
     if kind == "Pipeline":
-        headers["x-azureml-token"] = connection.credential.get_token(f"{_AML}/.default").token
+        headers["x-azureml-token"] = connection.credential.get_token(
+            f"{_get_aml_resource_id_from_metadata()}/.default"
+        ).token
     request = HttpRequest(
         "PUT",
         f"{connection.workspace.id}/jobs/{name}",

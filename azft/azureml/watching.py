@@ -143,8 +143,9 @@ class _Refresh:
     def missing(self) -> None:
         """Azure doesn't show the job: it never got there, isn't visible yet, or somebody deleted it."""
         if not self.info.get("submitted"):
-            fix = f"Start it with: azft resume {self.run.name}"
-            self.set_state(RunState.INTERRUPTED, None, "It was never started in Azure.", fix)
+            if self.run.recorded_status().state is not RunState.FAILED:  # whose reason says more
+                fix = f"Start it with: azft resume {self.run.name}"
+                self.set_state(RunState.INTERRUPTED, None, "It was never started in Azure.", fix)
         elif _age(self.info.get("submitted_at")) > _UNSEEN:
             fix = "Somebody deleted it. Start another with: azft submit ... --again"
             self.set_state(RunState.INTERRUPTED, None, f"Azure has no job {self.job_name} any more.", fix)

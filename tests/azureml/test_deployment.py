@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +129,23 @@ def test_an_unclear_answer_leads_to_one_serverless_endpoint(azure: Azure, fault:
     azure.emu.faults.add(fault, method="PUT", path="/serverlessEndpoints/")
     made = deploy(azure.connection, azure.completed("serverless-finetuning", mode="maas"))
     assert endpoints(azure) == [("serverless", made.name)]
+
+
+@pytest.mark.parametrize("service", ["serverless-finetuning", "pipeline"])
+def test_two_shells_at_once_lead_to_one_endpoint(azure: Azure, service: str) -> None:
+    serverless = service == "serverless-finetuning"
+    run = azure.completed(service, mode="maas" if serverless else "maap")
+    barrier = threading.Barrier(2)
+
+    def go() -> str:
+        barrier.wait()
+        return deploy(azure.connection, run, instance_type=None if serverless else SIZE).name
+
+    with ThreadPoolExecutor(2) as pool:
+        names = [pool.submit(contextvars.copy_context().run, go) for _ in range(2)]
+    assert {future.result() for future in names} == {name for _, name in endpoints(azure)}
+    assert len(endpoints(azure)) == 1
+    assert len(azure.resources.all("model", "linden")) == 1
 
 
 def test_a_token_that_expires_before_the_traffic_is_set_is_renewed(azure: Azure) -> None:

@@ -14,6 +14,20 @@ from azft.runs import Run, RunState, RunStore
 from tests.helpers.azure_shop import Azure, plan_in
 from tests.helpers.toy import Toy
 
+BODY = {
+    "fineTuningDetails": {
+        "taskType": "chatCompletion",
+        "modelProvider": "Custom",
+        "model": {
+            "uri": "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1",
+            "jobInputType": "mlflow_model",
+        },
+        "trainingData": {"uri": "azureml://datastores/workspaceblobstore/paths/x.jsonl", "jobInputType": "uri_file"},
+        "hyperParameters": {},
+    },
+    "outputs": {"registered_model": {"assetName": "other", "jobOutputType": "mlflow_model"}},
+}
+
 
 @pytest.fixture
 def started(azure: Azure, shop: Toy) -> Run:
@@ -32,11 +46,13 @@ def test_what_other_machines_started_is_listed(azure: Azure, shop: Toy, started:
     assert found[second.name].started_by
 
 
-def test_jobs_of_others_are_not_listed(azure: Azure) -> None:
-    from azure.ai.ml.entities._job.finetuning.custom_model_finetuning_job import CustomModelFineTuningJob
+def test_jobs_of_others_are_not_listed(azure: Azure, started: Run) -> None:
+    from azft.azureml import submission
 
-    assert list_remote(azure.connect()) == []
-    assert CustomModelFineTuningJob is not None
+    connection = azure.connect()
+    body = {"properties": {"jobType": "FineTuning", "tags": {"team": "search"}, **BODY}}
+    submission._put(connection, "another", body)
+    assert [run.name for run in list_remote(connection)] == [started.name]
 
 
 def test_a_run_of_another_machine_gets_a_record_here(azure: Azure, tmp_path: Path, started: Run) -> None:
@@ -52,6 +68,26 @@ def test_a_run_of_another_machine_gets_a_record_here(azure: Azure, tmp_path: Pat
     MaasMode(store.root).refresh(run)
     assert run.state is RunState.COMPLETED
     assert adopt(store, connection, job) == run
+
+
+def test_all_jobs_of_a_run_are_known_so_that_the_next_has_a_name_of_its_own(
+    azure: Azure, shop: Toy, tmp_path: Path
+) -> None:
+    azure.change({"run_seconds": 100})
+    mode = MaapMode(shop.root)
+    run = mode.submit(plan_in(shop, mode, azure), wait=False)
+    mode.cancel(run)
+    azure.time.sleep(60)
+    mode.resume(run, wait=False)
+    connection = azure.connect()
+    for name in (run.name, f"{run.name}-r1"):
+        job = find_remote(connection, name)
+        assert job is not None
+        assert job.name == f"{run.name}-r1"
+    found = adopt(RunStore(tmp_path / "elsewhere" / ".azft"), connection, job)
+    assert found.azure["jobs"] == [run.name, f"{run.name}-r1"]
+    assert found.azure["job"] == f"{run.name}-r1"
+    assert [entry.name for entry in list_remote(connection)] == [run.name]
 
 
 def test_the_api_finds_it_by_its_name(

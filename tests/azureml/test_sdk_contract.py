@@ -63,12 +63,16 @@ def test_the_functions_that_make_json() -> None:
 
 
 def test_the_tables_that_name_the_cloud() -> None:
-    from azure.ai.ml._azure_environments import _get_storage_endpoint_from_metadata
+    from azure.ai.ml._azure_environments import (
+        _get_aml_resource_id_from_metadata,
+        _get_storage_endpoint_from_metadata,
+    )
     from azure.ai.ml.constants import _common
 
     assert _common.AZUREML_CLOUD_ENV_NAME == "AZUREML_CURRENT_CLOUD"
     assert "AzureBlob" in _common.STORAGE_ACCOUNT_URLS
-    assert callable(_get_storage_endpoint_from_metadata)
+    assert _get_storage_endpoint_from_metadata("AzureCloud") == "core.windows.net"
+    assert _get_aml_resource_id_from_metadata("AzureCloud") == "https://ml.azure.com"
 
 
 def test_a_refused_token_is_dropped_by_the_pipeline() -> None:

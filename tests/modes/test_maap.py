@@ -18,6 +18,7 @@ from azft.errors import InterruptedRunError, JobFailedError, NotFoundError, Unre
 from azft.modes.maap import MaapMode
 from azft.plan import Plan
 from azft.runs import Run, RunState
+from azft.runs.watching import Watcher
 from tests.helpers.azure_shop import (
     MACHINES,
     MODEL,
@@ -147,6 +148,36 @@ def test_a_quiet_moment_of_the_control_plane_ends_nothing(shop: Toy, mode: MaapM
     assert real.sent("POST", "/cancel") == []
     assert real.jobs() == [plan.run_name]
     assert run.log("finetune")[0] == ["finetune starts", "from step 0"]
+
+
+def test_a_preempted_node_goes_on_and_no_line_is_lost_or_doubled(shop: Toy, mode: MaapMode, real: Azure) -> None:
+    shop.hold("finetune")
+    plan = plan_in(shop, mode, real)
+    real.fault("node-preempted", times=1, where={"step": "finetune"}, params={"step": 1})
+    run = mode.submit(plan, wait=False)
+    shown: list[str] = []
+    watcher = Watcher(run, from_start=True)
+
+    def look() -> None:
+        mode.refresh(run)
+        shown.extend(e["line"] for e in watcher.news() if e["event"] == "log" and e["step"] == "finetune")
+
+    def twice() -> bool:
+        look()
+        return shop.starts().count("finetune") == 2
+
+    eventually(twice)
+    shop.release("finetune")
+    mode.submit(plan)
+    look()
+    assert run.state is RunState.COMPLETED
+    assert real.jobs() == [plan.run_name]
+    lines = run.log("finetune")[0]
+    assert shown == lines
+    assert [line for line in lines if line.startswith("from step")] == ["from step 0", "from step 3"]
+    assert lines.count("finetune starts") == 2
+    started = [event for event in run.events()[0] if (event["event"], event["step"]) == ("step-started", "finetune")]
+    assert len(started) == 1
 
 
 class Killed(BaseException):
