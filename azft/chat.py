@@ -36,6 +36,9 @@ def open_chat(what: Run | Path) -> Chat:
         folder = what.outputs().get("packaged")
         if folder is None or not any((folder / name).exists() for name in ("config.json", "adapter")):
             fix = f"See how far it is: azft status {what.name}"
+            if what.remote:
+                here = what.folder / "outputs"
+                fix = f"{fix}\nWhen it is done, bring it here: azft outputs {what.name} packaged --download {here}"
             raise NotFoundError(f"Run {what.name} has no model yet ({what.state}).", fix=fix)
         stand_in = what.plan["model"]["kind"] == "stand-in"
     else:
