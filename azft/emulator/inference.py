@@ -29,7 +29,8 @@ def serverless(emu: Emulator, request: Request) -> Response:
     _require_ready(emu, endpoint)
     if request.method != "POST" or request.params["path"] not in _CHAT:
         raise ApiError(404, "NotFound", f"There is nothing at /{request.params['path']}.")
-    model = references.folder(emu, endpoint["model"], "models")
+    reference = endpoint["model"] if "/versions/" in endpoint["model"] else f"{endpoint['model']}/labels/latest"
+    model = references.folder(emu, reference, "models")
     return _chat(emu, request, model, endpoint["model"].split("/models/")[-1].split("/")[0])
 
 

@@ -127,6 +127,13 @@ def test_a_fine_tuned_model_answers_serverlessly_and_is_gone_after(place: Place)
     assert ask(url, new.primary_key).status_code == 404
 
 
+def test_a_registrys_model_is_served_without_a_version(place: Place) -> None:
+    made = place.serverless("talk", "azureml://registries/azureml/models/Phi")
+    key = place.client.serverless_endpoints.get_keys("talk").primary_key
+    answer = ask(f"{made.scoring_uri}/chat/completions", key).json()
+    assert (answer["model"], answer["choices"][0]["message"]["content"]) == ("Phi", "tuned hi 7 0.0")
+
+
 def test_an_answer_can_be_streamed(place: Place) -> None:
     made = place.serverless("talk", place.tune())
     key = place.client.serverless_endpoints.get_keys("talk").primary_key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import requests
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from azft.emulator import Emulator, Settings, identity
+from azft.emulator import Emulator, Settings, identity, jobs
 from azft.emulator.workspace import resource_id
 from tests.helpers import azure_sdk
 from tests.helpers.azure_sdk import ml_client, sent
@@ -78,6 +79,12 @@ def test_a_name_is_created_once_and_updated_then(wire: Wire) -> None:
     found = wire.ask("GET", "jobs/one").json()["properties"]
     assert (found["displayName"], found["description"], found["tags"]["more"]) == ("better", "words", "1")
     assert len(sent(wire.emu, "/jobs/one")) == 4
+
+
+def test_of_many_at_once_one_creates_the_job(wire: Wire) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = sorted(answer.status_code for answer in pool.map(lambda _: wire.put("one"), range(16)))
+    assert answers == [200] * 15 + [201]
 
 
 @pytest.mark.parametrize(
@@ -195,18 +202,20 @@ def test_what_was_created_may_not_be_seen_at_once(wire: Wire) -> None:
     assert wire.ask("GET", "jobs/one").status_code == 200
 
 
-def test_the_list_is_paged_newest_first_and_filtered_by_tag(wire: Wire) -> None:
-    for number in range(103):
+def test_the_list_is_paged_newest_first_and_filtered_by_tag(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PAGE", 3)
+    for number in range(8):
         wire.put(f"job-{number}", tags={"azft.run": f"run-{number}"})
-    jobs = list(ml_client(wire.emu).jobs.list())
-    assert [job.name for job in jobs] == [f"job-{number}" for number in reversed(range(103))]
-    found = requests.get(
+    found = list(ml_client(wire.emu).jobs.list())
+    assert [job.name for job in found] == [f"job-{number}" for number in reversed(range(8))]
+    assert len(sent(wire.emu, "/jobs")) == 8 + 3
+    tagged = requests.get(
         f"{wire.emu.url}{resource_id(wire.emu)}/jobs",
         params={"tag": "azft.run=run-7", "listViewType": "All"},
         headers=wire.headers,
         timeout=30,
     ).json()
-    assert [entry["name"] for entry in found["value"]] == ["job-7"]
+    assert [entry["name"] for entry in tagged["value"]] == ["job-7"]
 
 
 def test_the_sdk_reads_a_fine_tuning_job_back(wire: Wire) -> None:
