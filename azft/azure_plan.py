@@ -34,6 +34,7 @@ from azft.targets.models import (
     give_model,
     model_findings,
     needs_marketplace,
+    region_name,
     result_findings,
     route_findings,
 )
@@ -141,7 +142,7 @@ class _Draft:
             service=self.service,
             model_id=self._model_id(),
             model_type=self.given.type if self.given else "mlflow_model",
-            region=None if maap else recipe.modes.maas.region,
+            region=region_name(recipe.modes.maas.region) if not maap and recipe.modes.maas.region else None,
             compute=maap.compute if maap else None,
             vm_size=maap.vm_size if maap else None,
             instance_types=tuple(maap.instance_types) if maap else (),

@@ -156,17 +156,23 @@ class MaasMode(Section):
     )
 
 
+ComputeName = Annotated[str, AfterValidator(lambda name: name.removeprefix("azureml:"))]
+"""Azure ML's YAML writes `azureml:` before a cluster's name."""
+
+
 class MaapMode(Section):
     """Machines of your own subscription in Azure Machine Learning (MaaP)."""
 
-    compute: str | None = Field(None, description="A compute cluster of the workspace; or give `instance_types`.")
+    compute: ComputeName | None = Field(
+        None, description="A compute cluster of the workspace; or give `instance_types`."
+    )
     instance_types: list[str] = Field(
         default_factory=list,
         description="VM sizes to run on without a cluster, best first; Azure makes the machines for the job.",
     )
     vm_size: str | None = Field(
         None,
-        description="VM size of the cluster's nodes: their GPUs are looked up by it, and `--create-compute` makes them.",
+        description="VM size of the cluster's nodes: looked up for their GPUs, and made by `--create-compute`.",
     )
     nodes: int = Field(1, ge=1, le=1000, description="Machines that train together.")
     gpus_per_node: int | None = Field(
@@ -183,8 +189,8 @@ class MaapMode(Section):
     )
     parameters: dict[str, str | int | float] = Field(
         default_factory=dict,
-        description="Further inputs of the system pipeline (or hyperparameters of the fine-tuning job), by its own names; "
-        "what the recipe's other keys say can't be said here too.",
+        description="Further inputs of the system pipeline, or hyperparameters of the fine-tuning job, by its own "
+        "names; what the recipe's other keys say can't be said here too.",
     )
     max_nodes: int | None = Field(
         None, ge=1, description="Most nodes of a cluster that `--create-compute` makes; by default `nodes`."

@@ -46,7 +46,7 @@ def data_findings(
     for column, named in recipe.data.columns.items():
         if named != column:
             message = f"{whose} reads the column `{column}`, and the file's is `{named}`."
-            fix = f"Rename the column in the file. {'--mode maap with pipeline: azft takes it as it is.'}"
+            fix = "Rename the column in the file. --mode maap with pipeline: azft takes it as it is."
             yield finding(recipe_file, f"data.columns.{column}", "data-column", Severity.ERROR, message, fix)
     if recipe.data.validation is None:
         # Where the user asked for a share to be split off, the table of the service says that there is no such thing.

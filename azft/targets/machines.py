@@ -140,7 +140,11 @@ def _preemption(recipe_file: RecipeFile) -> Iterator[Finding]:
     maap = recipe.modes.maap
     if maap.tier != "low-priority":
         return
-    if maap.pipeline != "azft":
+    if maap.pipeline == "system" and not maap.compute:
+        message = "Machines that Azure makes for the system pipeline are dedicated: `tier` has no effect there."
+        fix = "Take a low-priority cluster (modes.maap.compute), or pipeline: azft."
+        yield finding(recipe_file, "modes.maap.tier", "not-offered", Severity.WARNING, message, fix)
+    elif maap.pipeline != "azft":
         message = (
             "Low-priority machines can be taken away at any time, and this kind of job then begins again from zero."
         )

@@ -120,11 +120,7 @@ def _serverless(recipe_file: RecipeFile, located: Located) -> Iterator[Finding]:
     maas = row.azure.maas if row and row.azure else None
     if row is None or row.azure is None or maas is None or located.folder is not None:
         message = f"Serverless fine-tuning does not offer `{located.name}`."
-        fix = (
-            f"It offers {', '.join(sorted(offered))}. On machines of your own: --mode maap"
-            if (offered := _offered())
-            else ""
-        )
+        fix = f"It offers {', '.join(sorted(_offered()))}. On machines of your own: --mode maap"
         yield finding(recipe_file, "model", "model-not-offered", Severity.ERROR, message, fix)
         return
     if maas.retired is not None and maas.retired <= datetime.date.today():
@@ -143,7 +139,7 @@ def _region(recipe_file: RecipeFile, row: ModelRow, regions: tuple[str, ...]) ->
         message = f"Serverless fine-tuning offers {row.name} in {where}; the workspace must be in one of them."
         yield finding(recipe_file, path, "region-open", Severity.INFO, message, f"Say modes.maas.region: {regions[0]}")
         return
-    plain = region.replace(" ", "").casefold()
+    plain = region_name(region)
     if plain in regions:
         return
     if plain not in _regions():
@@ -176,6 +172,11 @@ def needs_marketplace(row: ModelRow | None, service: str) -> bool:
     if row is None or row.azure is None or service != "serverless-finetuning":
         return False
     return not row.azure.is_microsofts
+
+
+def region_name(region: str) -> str:
+    """A region as Azure writes it in ids: `East US 2` is eastus2."""
+    return region.replace(" ", "").casefold()
 
 
 def result_findings(recipe_file: RecipeFile) -> Iterator[Finding]:

@@ -57,6 +57,10 @@ A100 = "Standard_NC96ads_A100_v4"
             {"compute": "c", "tier": "low-priority", "pipeline": "system"}, (), "azure-preemption", "warning",
             "from zero",
         ),
+        (
+            {"instance_types": [A100], "tier": "low-priority", "pipeline": "system"}, (), "azure-not-offered",
+            "warning", "are dedicated",
+        ),
         ({"compute": "c", "nodes": 4, "max_nodes": 2}, (), "azure-max-nodes", "error", "at most 2"),
         ({"instance_types": [A100, "Standard_NC40ads_H100_v5"]}, (), "azure-first-size-only", "warning", A100),
         ({"instance_types": [A100], "idle_seconds": 300}, (), "azure-not-offered", "warning", "describes a cluster"),
@@ -95,3 +99,9 @@ def test_gpus_are_looked_up_where_a_strategy_shares_the_work(tmp_path: Path) -> 
 def test_v100_and_t4_train_in_another_precision(tmp_path: Path) -> None:
     made = plan(tmp_path, "training.precision=auto", instance_types=["Standard_NC4as_T4_v3"])
     assert not made.has_errors
+
+
+def test_a_clusters_name_may_be_written_as_azure_mls_yaml_does(tmp_path: Path) -> None:
+    made = plan(tmp_path, compute="azureml:gpu-cluster", pipeline="system")
+    assert made.target is not None
+    assert made.target.compute == made.target.parameters["compute_finetune"] == "gpu-cluster"

@@ -62,6 +62,8 @@ def test_a_retired_model_still_runs_on_machines_of_ones_own(tmp_path: Path) -> N
 def test_the_region_must_offer_the_model(tmp_path: Path, region: str, code: str | None) -> None:
     plan = azure_plan(tmp_path, "maas", f"modes.maas.region={region}", model="Llama-3.3-70B-Instruct")
     assert codes(plan, "error") == ({code} if code else set())
+    assert plan.target is not None
+    assert plan.target.region == region.replace(" ", "").lower()
     if code:
         assert "westus3" in one(plan, code).fix
 
