@@ -68,8 +68,9 @@ def _confirm(items: Sequence[Item], *, yes: bool) -> None:
     if yes:
         return
     if not is_interactive():
+        things = "One thing" if len(items) == 1 else f"{len(items)} things"
         raise UsageError(
-            f"{len(items)} things would be ended, and nobody can be asked without a terminal.",
+            f"{things} would be ended, and nobody can be asked without a terminal.",
             fix="Add --yes, or look first with --dry-run.",
         )
     write(_table(items), stderr=True)

@@ -112,8 +112,14 @@ def get_discovery(emu: Emulator, request: Request) -> Response:
     return Response(200, dict.fromkeys(services, emu.url))
 
 
+def get_permissions(emu: Emulator, request: Request) -> Response:
+    """GET what the caller may do in the workspace: everything, as an owner."""
+    return Response(200, {"value": [{"actions": ["*"], "notActions": [], "dataActions": [], "notDataActions": []}]})
+
+
 ROUTES = (
     Route("GET", WORKSPACE, get_workspace),
+    Route("GET", WORKSPACE + "/providers/Microsoft.Authorization/permissions", get_permissions),
     Route("GET", PROVIDER + "/workspaces", list_workspaces),
     Route(
         "GET",
