@@ -196,13 +196,14 @@ def test_a_wanted_second_gets_the_first_free_number_here_and_there(azure: Azure,
     assert next_name(connection, plan, lambda name: name.endswith("-2")) == f"{plan.run_name}-4"
 
 
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fault", ["server-error", "connection-reset", "throttled", "answer-lost", "token-expired"])
-def test_every_request_may_fail_once(azure: Azure, shop: Toy, fault: str) -> None:
+def test_every_request_may_fail_once(azure: Azure, shop: Toy, fault: str, stride: int) -> None:
     """Each request of a whole submission in turn: the job is there in the end, once."""
     plan = plan_in(shop, MaapMode(shop.root), azure)
     submit(azure, shop, plan, name="reference")
     requests = [e for e in azure.emu.log.list() if not e["path"].startswith("/identity")]
-    for number in range(0, len(requests), 3):
+    for number in range(0, len(requests), stride):
         azure.fault(fault, after=number, times=1)
         name = f"job-{fault}-{number}"
         try:

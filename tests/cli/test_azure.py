@@ -102,6 +102,7 @@ def test_from_submit_to_the_files_here(counter: Counter) -> None:
     assert "There are: " in missing.err
 
 
+@pytest.mark.slow
 def test_another_machine_finds_the_run_and_follows_it(counter: Counter, tmp_path: Path) -> None:
     counter.shop.hold("finetune")
     assert counter.azft(*SUBMIT, "--no-wait").code == 0
@@ -147,6 +148,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_job(counter: Counter) -> None:
     assert "is not running (Canceled)" in again.out
 
 
+@pytest.mark.slow
 def test_killed_while_submitting_the_next_submit_goes_on(counter: Counter) -> None:
     counter.azure.fault("slow", method="PUT", path="/components/", times=1, params={"seconds": 5})
     process = counter.start(*SUBMIT, "--no-wait")
@@ -197,6 +199,7 @@ def test_what_is_missing_is_said_with_its_exit_code(
     assert RunStore(counter.shop.root).list() == []
 
 
+@pytest.mark.slow
 def test_no_secret_is_written_anywhere(counter: Counter) -> None:
     assert counter.azft(*SUBMIT).code == 0
     started = time.monotonic()

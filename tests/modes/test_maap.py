@@ -174,7 +174,8 @@ def test_a_preempted_node_goes_on_and_no_line_is_lost_or_doubled(shop: Toy, mode
     assert real.jobs() == [plan.run_name]
     lines = run.log("finetune")[0]
     assert shown == lines
-    assert [line for line in lines if line.startswith("from step")] == ["from step 0", "from step 3"]
+    resumed = [line for line in lines if line.startswith("from step")]
+    assert resumed in (["from step 0", "from step 3"], ["from step 0", "from step 7"])  # 7: it heard SIGTERM in time
     assert lines.count("finetune starts") == 2
     started = [event for event in run.events()[0] if (event["event"], event["step"]) == ("step-started", "finetune")]
     assert len(started) == 1
