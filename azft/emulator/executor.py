@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from azft.emulator import job_errors, run_documents
 from azft.emulator.job_control import JobControl, JobStopped
@@ -91,6 +91,7 @@ class _Pipeline:
                 self.done[step.name] = self.run_step(step, self.pipeline.steps[step.name])
             except StepFailed:
                 failed.append(step.name)
+                self.tell("Execution of experiment failed, update experiment status and cancel running nodes.")
                 if not self.pipeline.continue_on_step_failure:
                     break
         for output, source in self.graph.outputs.items():
@@ -114,6 +115,7 @@ class _Pipeline:
             return _Done(run_id, outputs, Manifest.of(outputs))
         if run["status"] in run_documents.TERMINAL:
             raise StepFailed
+        self.tell(f"Submitting 1 runs, first five are: {step.name}:{run_id}")
         literals, paths = self.resolve(step)
         contents = {name: self.content(step, name, path) for name, path in paths.items()}
         key = self.fingerprints.step(step, literals, contents)
@@ -127,11 +129,16 @@ class _Pipeline:
             }
             run_documents.change(self.emu, run_id, properties=marks)
         else:
-            self.work(step, facts, run, render(step.command, {**literals, **paths}, outputs), outputs)
+            try:
+                command = render(step.command, {**literals, **paths}, outputs)
+            except GraphError as error:
+                self.fail(run_id, job_errors.graph_invalid(self.emu, [error.message]))
+            self.work(step, facts, run, command, outputs)
         manifest = Manifest.of(outputs)
         for output, place in places.items():
             record_output(self.emu, run_id, output, place, facts.output_types[output])
         run_documents.set_status(self.emu, run_id, "Completed")
+        self.tell(f"Completing processing run id {run_id}.")
         if facts.deterministic and earlier is None:
             remember(self.emu, key, job=self.name, run=run_id, outputs=outputs, manifest=manifest)
         return _Done(run_id, outputs, manifest)
@@ -253,7 +260,12 @@ class _Pipeline:
             shutil.copytree(step.code, folder)
         return folder
 
-    def fail(self, run_id: str, error: job_errors.Error) -> None:
+    def tell(self, line: str) -> None:
+        """A line in the pipeline's own log."""
+        stamped = f"[{self.emu.clock.timestamp()}] {line}"
+        write_log(self.emu, self.name, stamped, name=run_documents.PIPELINE_LOG)
+
+    def fail(self, run_id: str, error: job_errors.Error) -> NoReturn:
         write_log(self.emu, run_id, f"Error: {error['error']['message']}")
         run_documents.set_status(self.emu, run_id, "Failed", error=error)
         raise StepFailed

@@ -21,6 +21,8 @@ TERMINAL = frozenset({"Completed", "Failed", "Canceled"})
 ARTIFACTS = "azureml"
 """The container of what runs log: the workspace's artifact store."""
 LOG = "user_logs/std_log.txt"
+PIPELINE_LOG = "logs/azureml/executionlogs.txt"
+"""What a pipeline's own run tells: which steps were begun, and how they ended."""
 
 
 def create(

@@ -103,19 +103,18 @@ def _is_running(run_id: str) -> bool:
     return False
 
 
-def write_log(emu: Emulator, run_id: str, line: str) -> None:
+def write_log(emu: Emulator, run_id: str, line: str, *, name: str = run_documents.LOG) -> None:
     """A line of the platform's own in a run's log."""
-    log = log_file(emu, run_id)
+    log = log_file(emu, run_id, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
-    run_documents.change(emu, run_id, logs=[run_documents.LOG])
+    run_documents.change(emu, run_id, logs=[name])
 
 
-def log_file(emu: Emulator, run_id: str) -> Path:
+def log_file(emu: Emulator, run_id: str, name: str = run_documents.LOG) -> Path:
     """Where a run's log is on disk: a blob of the artifact store."""
-    path = run_documents.artifact_path(run_id, run_documents.LOG)
-    return emu.blob_path(ACCOUNT, run_documents.ARTIFACTS, path)
+    return emu.blob_path(ACCOUNT, run_documents.ARTIFACTS, run_documents.artifact_path(run_id, name))
 
 
 def child_environment(emu: Emulator, *, processes: int = 1) -> dict[str, str]:

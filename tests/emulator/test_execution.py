@@ -234,6 +234,30 @@ def test_a_step_holds_the_cores_of_its_machines_while_it_runs(toys: ToyJobs) -> 
     assert compute.in_use(toys.emu, "StandardNCADSA100v4Family") == 0
 
 
+def test_steps_that_need_nothing_of_a_failed_one_still_run_when_the_job_says_so(toys: ToyJobs) -> None:
+    job = toys.job("one")
+    other = toys.job("other").jobs["first"]
+    (toys.folder / "apart").mkdir()
+    other.inputs.control = str(toys.folder / "apart")
+    other.outputs.out = None
+    other.name = "other"
+    job.jobs["other"] = other
+    job.settings.continue_on_step_failure = True
+    (toys.control / "fail").touch()
+    toys.client.jobs.create_or_update(job)
+    assert toys.ended("one") == "Failed"
+    states = {name: child.status for name, child in toys.children("one").items()}
+    assert states == {"first": "Failed", "other": "Completed"}
+
+
+def test_a_command_that_cant_be_filled_in_fails_its_step(toys: ToyJobs) -> None:
+    component = toys.folder / "first.yaml"
+    component.write_text(component.read_text().replace("$[[--note ${{inputs.note}}]]", "--note ${{inputs.note}}"))
+    toys.submit("one")
+    assert toys.ended("one") == "Failed"
+    assert "inputs.note" in toys.details(toys.children("one")["first"].name).error.error.message
+
+
 def test_a_pipeline_that_cant_run_fails_with_what_is_wrong(toys: ToyJobs) -> None:
     toys.submit("one", count=5000)
     assert toys.ended("one") == "Failed"

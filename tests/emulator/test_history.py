@@ -36,6 +36,10 @@ def test_stream_ends_with_the_job_and_raises_its_error(toys: ToyJobs) -> None:
     with redirect_stdout(told):
         toys.client.jobs.stream("one")
     assert "Execution Summary" in told.getvalue()
+    first = toys.children("one")["first"].name
+    log = requests.get(toys.details("one").log_files["logs/azureml/executionlogs.txt"], timeout=30).text
+    assert f"first:{first}" in log
+    assert log.rstrip().endswith(f"Completing processing run id {toys.children('one')['second'].name}.")
     from azure.ai.ml.exceptions import JobException
 
     with pytest.raises(JobException, match="Failed nodes: /first"):
