@@ -18,7 +18,7 @@ Example:
   $ azft export-azureml recipe.yaml --mode maap --out job
   job   job/pipeline.yml
   ...
-  $ az ml job create --file job/pipeline.yml -g my-group -w my-workspace
+  $ cd job && az ml job create --file pipeline.yml -g my-group -w my-workspace
 
 \b
 The folder holds all that the job reads from this machine: data, code,
@@ -48,5 +48,8 @@ def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str, output
         return views.facts([("job", views.place(file)), ("files", len(data["files"]))])
 
     output.show(data, view)
-    note(f"Submit it without azft: az ml job create --file {file} --resource-group ... --workspace-name ...")
+    from azft.cli.views import place
+
+    submit = f"cd {place(file.parent)} && az ml job create --file {file.name}"
+    note(f"Submit it without azft: {submit} --resource-group ... --workspace-name ...")
     return ExitCode.DONE

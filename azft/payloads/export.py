@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _HEAD = """\
 # Written by azft {version} from the recipe {recipe}, as plan {run}.
-# Submit it without azft: az ml job create --file {file} --resource-group ... --workspace-name ...
+# Submit it without azft, from this folder (a fine-tuning job's paths are looked up from where you are):
+#   az ml job create --file {file} --resource-group ... --workspace-name ...
 """
 _SCHEMAS = {
     "pipeline": "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json",
