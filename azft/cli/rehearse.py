@@ -26,7 +26,7 @@ TITLES = {
 }
 
 
-def rehearse(plan: Plan, output: Output, *, follow: bool) -> int:
+def rehearse(plan: Plan, output: Output, *, follow: bool, create_compute: bool) -> int:
     """Rehearse a plan and show it."""
     from azft.cli.results import error_event
     from azft.rehearsal import flow
@@ -36,12 +36,12 @@ def rehearse(plan: Plan, output: Output, *, follow: bool) -> int:
         note("")
     with Parts(output, follow=follow) as on_event:
         try:
-            report = flow.rehearse(plan, on_event=on_event)
+            report = flow.rehearse(plan, create_compute=create_compute, on_event=on_event)
         except AzftError as error:
             if output.format == "json":
                 output.stream(error_event(error))
             elif output.is_table:
-                note("\nThe rehearsal ended here; on Azure the same would have happened:")
+                note("\nThe rehearsal ended here. Its records are in .azft/rehearsal.")
             raise
     if output.format == "json":
         output.stream({"event": "result", **report.to_dict()})

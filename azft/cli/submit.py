@@ -88,7 +88,7 @@ def command(
     if rehearse:
         from azft.cli import rehearse as rehearsal
 
-        return rehearsal.rehearse(plan, output, follow=follow)
+        return rehearsal.rehearse(plan, output, follow=follow, create_compute=create_compute)
     access = replace(access, create_compute=create_compute)
     return results.watch(
         lambda on_event: api.submit(plan, again=again, force=force, wait=wait, on_event=on_event, access=access),

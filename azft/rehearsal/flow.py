@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from azft import api
+from azft.azureml.connection import Access
 from azft.azureml.deployment import Deployment
 from azft.data.readers import iter_valid_rows
 from azft.errors import AzftError, UsageError
@@ -32,6 +33,7 @@ INTRODUCTION = (
     "Nothing leaves this machine, nothing is billed."
 )
 NOT_SHOWN = (
+    "that Azure answers as the emulator does, which was written from its documentation and its clients",
     "how good the tuned model is: a stand-in is tiny, and its weights are random",
     "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
     "how long it takes and what it costs there",
@@ -73,9 +75,16 @@ class Report:
 
 
 def rehearse(
-    what: Plan | api.RecipeLike, mode: str = "maap", *, on_event: OnEvent | None = None, home: Path | None = None
+    what: Plan | api.RecipeLike,
+    mode: str = "maap",
+    *,
+    create_compute: bool = False,
+    on_event: OnEvent | None = None,
+    home: Path | None = None,
 ) -> Report:
     """Do all of it with a plan, or with a recipe planned for `mode`, and leave nothing but the records.
+
+    The cluster that the plan names is there already, or is made on the way as `create_compute` asks for.
 
     `on_event` gets the run's own events, and `{"event": "rehearsal", "part", "number", "of", "state", "said"}` as each
     part starts and is done. Raises what the part that fails raises: findings, a job that failed, a refusal.
@@ -91,7 +100,7 @@ def rehearse(
         require_no_errors(plan)
         say(f"{plan.run_name}, {plan.target.service}")
     with Rehearsal(home=home) as stage:
-        return work.play(stage, plan)
+        return work.play(stage, plan, Access(create_compute=create_compute))
 
 
 @dataclass
@@ -99,13 +108,13 @@ class _Work:
     tell: OnEvent
     parts: list[Part] = field(default_factory=list)
 
-    def play(self, stage: Rehearsal, plan: Plan) -> Report:
+    def play(self, stage: Rehearsal, plan: Plan, access: Access) -> Report:
         assert plan.target is not None
         with self.part("stage") as say:
-            made = stage.ready(plan)
+            made = stage.ready(plan, cluster=not access.create_compute)
             say(f"the emulator at {stage.emulator.url} has {', '.join(made) or 'all that it needs'}")
         with self.part("submit") as say:
-            run = api.submit(plan, on_event=self.tell)
+            run = api.submit(plan, on_event=self.tell, access=access)
             say(_trained(run))
         with self.part("register") as say:
             model = api.register(run, on_event=self.tell)
@@ -136,8 +145,8 @@ class _Work:
             parts=tuple(self.parts),
             shown=(
                 "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
-                "its result is registered, can be deployed, and answers",
-                "azft down ends everything that azft started",
+                "its result can be registered and deployed, and answers a question",
+                "azft down ends everything that azft started; nothing is left that bills",
             ),
         )
 

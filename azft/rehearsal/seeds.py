@@ -49,8 +49,11 @@ _DEFAULTS = {"apply_lora": "true", "apply_deepspeed": "true", "deepspeed_stage":
 """The tag `model_specific_defaults` of Azure's larger chat models (their cards, 2026)."""
 
 
-def seed(emu: Emulator, plan: Plan) -> list[str]:
-    """Make what the plan needs and the emulator hasn't; returns what was made, a line each."""
+def seed(emu: Emulator, plan: Plan, *, cluster: bool = True) -> list[str]:
+    """Make what the plan needs and the emulator hasn't; returns what was made, a line each.
+
+    Without `cluster` its cluster is not made: somebody else will, such as `submit --create-compute`.
+    """
     target = plan.target
     assert target is not None, "a plan for this machine needs nothing of Azure"
     made = []
@@ -62,7 +65,7 @@ def seed(emu: Emulator, plan: Plan) -> list[str]:
         registry, _, name, version = found
         seed_pipeline(emu, registry, _pipeline(name), version)
         made.append(f"{name} in the registry {registry}, played by azft's own trainer")
-    if target.compute and not _has_cluster(emu, target.compute):
+    if cluster and target.compute and not _has_cluster(emu, target.compute):
         size = seed_cluster(emu, target)
         made.append(f"the cluster {target.compute} ({size})")
     return made

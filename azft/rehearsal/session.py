@@ -82,11 +82,11 @@ class Rehearsal:
             raise
         return self
 
-    def ready(self, plan: Plan) -> list[str]:
+    def ready(self, plan: Plan, *, cluster: bool = True) -> list[str]:
         """Make what a plan needs of Azure and isn't there: model, pipeline, cluster. Returns what was made."""
         from azft.rehearsal.seeds import seed
 
-        return seed(self.emulator, plan)
+        return seed(self.emulator, plan, cluster=cluster)
 
     def close(self) -> None:
         """End it: nothing answers any more, and the environment is as it was. The records stay."""

@@ -1,0 +1,212 @@
+"""The whole way, rehearsed: by the command line with real training, and its edges with the parts replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+import azft
+from azft import api
+from azft.cli import rehearse as cli
+from azft.cli.render import Output
+from azft.errors import AzftError, FindingsError, JobFailedError, UsageError
+from azft.rehearsal import flow, session
+from azft.runs import RunStore
+
+GUARD = """
+import socket
+connect = socket.socket.connect
+def guarded(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"a rehearsal tried to reach {address[0]}")
+    return connect(self, address)
+socket.socket.connect = guarded
+"""
+"""A process without a network, but for this machine."""
+RUN = "from azft.cli.main import main; main()"
+CLUSTER = "modes.maap.compute=gpu-cluster"
+SHORT = ("training.epochs=1", "evaluation.samples=1")
+SERVICES = {
+    "serverless-finetuning": ("maas", ()),
+    "pipeline": ("maap", (CLUSTER, "training.max_steps=3")),
+    "system-pipeline": ("maap", (CLUSTER, "modes.maap.pipeline=system", "modes.maap.vm_size=Standard_NC24ads_A100_v4")),
+    "finetuning-job": ("maap", (CLUSTER, "modes.maap.pipeline=finetuning")),
+}
+"""What each service's recipe says."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(here: Path) -> Path:
+    made = azft.init(here / "bakery")
+    train = made.folder / "train.jsonl"
+    train.write_bytes(b"".join(train.read_bytes().splitlines(keepends=True)[:40]))
+    return made.recipe
+
+
+def command(here: Path, recipe: Path, service: str, *options: str) -> subprocess.CompletedProcess[str]:
+    mode, overrides = SERVICES[service]
+    (here / "guard").mkdir()
+    (here / "guard" / "sitecustomize.py").write_text(GUARD)
+    given = [f"--set={override}" for override in (*SHORT, *overrides)]
+    return subprocess.run(
+        [sys.executable, "-c", RUN, "submit", str(recipe), "--mode", mode, "--rehearse", *given, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(here / "guard"), "AZURE_CLIENT_SECRET": "do-not-show-me"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "options"),
+    [
+        ("serverless-finetuning", ()),
+        pytest.param("pipeline", (), marks=pytest.mark.slow),  # the notebook goes that way in the fast tests
+        pytest.param("system-pipeline", ("--create-compute",), marks=pytest.mark.slow),
+        pytest.param("finetuning-job", (), marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_goes_the_whole_way_and_leaves_nothing(
+    here: Path, recipe: Path, service: str, options: tuple[str, ...]
+) -> None:
+    done = command(here, recipe, service, "-o", "json", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    parts = [(event["part"], event["state"]) for event in events if event["event"] == "rehearsal"]
+    assert parts == [(part, state) for part in flow.PARTS for state in ("started", "done")]
+    report = events[-1]
+    assert (report["event"], report["service"]) == ("result", service)
+    assert report["question"].startswith(("Hi", "Hey", "Good", "Do", "What", "11"))
+    said = {part["name"]: part["said"] for part in report["parts"]}
+    assert "Completed" in said["submit"]
+    assert "loss" in said["submit"]
+    ended = 2 if options else 1  # the endpoint, and the cluster where azft made it
+    assert said["down"].startswith(f"{ended} thing")
+    kept = RunStore(here / ".azft" / "rehearsal").list()
+    assert [run.name for run in kept] == [report["run"]]
+    assert not (here / ".azft" / "runs").exists()
+    assert "do-not-show-me" not in done.stdout + done.stderr
+
+
+def test_a_person_reads_what_it_is_how_far_it_is_and_what_it_showed_and_did_not(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = azft.plan(recipe, mode="maas")
+    report = flow.Report(
+        run="bakery-1",
+        mode="maas",
+        service="serverless-finetuning",
+        endpoint="bakery-1-ab",
+        question="Open?",
+        answer="\x1b[31mYes",
+        requests=9,
+        home=".azft/rehearsal",
+        parts=(),
+        shown=("it runs",),
+    )
+
+    def rehearse(_: Any, *, create_compute: bool, on_event: Any) -> flow.Report:
+        part = {"event": "rehearsal", "part": "submit", "number": 3, "of": 7}
+        on_event({**part, "state": "started"})
+        on_event({"event": "step-started", "step": "finetune"})
+        on_event({**part, "state": "done", "said": "Completed", "seconds": 65.0})
+        return report
+
+    monkeypatch.setattr(flow, "rehearse", rehearse)
+    assert cli.rehearse(plan, Output(), follow=False, create_compute=False) == 0
+    out, err = capsys.readouterr()
+    for said in ("This is a rehearsal on this machine", "nothing is billed", "3/7  Submit", "finetune: started"):
+        assert said in err
+    assert "Completed  (1 min 05 s)" in err
+    for said in ("What this showed", "it runs", "What it can't show", "how good the tuned model is", "of a stand-in"):
+        assert said in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--again", "--no-wait"])
+def test_options_that_make_no_sense_with_it_are_refused(here: Path, recipe: Path, option: str) -> None:
+    done = command(here, recipe, "serverless-finetuning", option)
+    assert done.returncode == 2
+    assert "--rehearse goes by itself" in done.stderr
+
+
+def test_a_run_on_this_machine_has_nothing_to_rehearse(recipe: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to rehearse"):
+        flow.rehearse(recipe, "local")
+
+
+def test_a_plan_with_errors_is_refused_before_anything_starts(
+    here: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "bakery" / "train.jsonl").write_text('{"messages": []}\n')
+    monkeypatch.setattr(session.Rehearsal, "start", lambda _: pytest.fail("it started"))
+    with pytest.raises(FindingsError):
+        flow.rehearse(recipe, "maas")
+
+
+def test_a_part_that_fails_ends_it_with_its_own_error_and_gives_everything_back(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: Any, **__: Any) -> None:
+        raise JobFailedError("Step `finetune` failed: out of memory.", fix="Take less.")
+
+    monkeypatch.setattr(api, "submit", failed)
+    before, events = dict(os.environ), []
+    with pytest.raises(JobFailedError, match="out of memory"):
+        flow.rehearse(recipe, "maas", on_event=events.append)
+    assert dict(os.environ) == before
+    parts = [(event["part"], event["state"]) for event in events if event["event"] == "rehearsal"]
+    assert parts[-1] == ("submit", "started")
+
+
+def test_something_that_is_left_is_a_failure(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = azft.plan(recipe, mode="maas")
+    run = SimpleNamespace(name="bakery-1", state="Completed", progress=lambda: SimpleNamespace(steps={}, losses={}))
+    endpoint = SimpleNamespace(
+        kind="serverless", name="bakery-1", instance_type=None, instance_count=1, billing="by the hour", hourly=""
+    )
+    model = SimpleNamespace(reference="bakery:1", type="mlflow_model", registered_by="azft")
+    chat = SimpleNamespace(reply=lambda *_, **__: iter(["Yes."]))
+    left = SimpleNamespace(items=[SimpleNamespace(words="serverless endpoint bakery-1")])
+    replaced = {
+        "submit": run,
+        "register": model,
+        "deploy": endpoint,
+        "open_endpoint": chat,
+        "down": [],
+        "inventory": left,
+    }
+    for name, value in replaced.items():
+        monkeypatch.setattr(api, name, lambda *_, _value=value, **__: _value)
+    with pytest.raises(AzftError, match="still there: serverless endpoint bakery-1"):
+        flow.rehearse(plan)
+
+
+def test_the_question_is_a_held_out_rows_up_to_its_last_answer(here: Path, recipe: Path) -> None:
+    row = {
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Open?"},
+            {"role": "assistant", "content": "Yes."},
+            {"role": "user", "content": "Until when?"},
+            {"role": "assistant", "content": "Six."},
+        ]
+    }
+    (here / "bakery" / "validation.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    question = flow.first_question(azft.plan(recipe, mode="maas"))
+    assert [message["content"] for message in question] == ["Be kind.", "Open?", "Yes.", "Until when?"]
