@@ -21,13 +21,14 @@ from azft.recipe_file import RecipeFile, load_recipe
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Access
-    from azft.azureml.deployment import Deployment, Kind
+    from azft.azureml.deployment import Deployment
     from azft.azureml.ending import Outcome
     from azft.azureml.inference import EndpointChat
     from azft.azureml.inventory import Item
     from azft.azureml.outputs import RemoteOutput
     from azft.azureml.registration import RegisteredModel
     from azft.azureml.remote_runs import RemoteRun
+    from azft.azureml.serving_choice import Kind
     from azft.azureml.teardown import Whole
     from azft.chat import Chat
     from azft.data.check import DataReport

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from azft.azureml.deployment import DeploymentFailedError, deploy, endpoint_name
+from azft.azureml.deployment import DeploymentFailedError, deploy
 from azft.azureml.endpoint_records import recorded
 from azft.azureml.errors import ConflictError, LimitError, ServiceUnavailableError
 from azft.azureml.resources import wire
+from azft.azureml.serving_choice import choose_name
 from azft.errors import ExitCode, FindingsError, UsageError
 from azft.pipeline import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
@@ -163,7 +164,7 @@ def test_an_outage_while_waiting_is_waited_out(azure: Azure) -> None:
 
 def test_somebody_elses_endpoint_is_refused_and_left_alone(azure: Azure) -> None:
     run = azure.completed("serverless-finetuning", mode="maas")
-    name = endpoint_name(azure.connection, run)
+    name = choose_name(azure.connection, run, None)
     from azure.ai.ml.entities import ServerlessEndpoint
 
     other = ServerlessEndpoint(name=name, model_id="azureml://registries/azureml/models/Phi-4-mini-instruct")
@@ -199,7 +200,7 @@ def test_a_deployment_that_fails_is_explained_and_named_as_left_behind(azure: Az
     assert error.exit_code == ExitCode.JOB_FAILED
     assert "Image build failed" in error.message
     assert "The deployment's log (InferenceServer)" in error.fix
-    assert f"azft down {endpoint_name(azure.connection, run)}" in error.fix
+    assert f"azft down {choose_name(azure.connection, run, None)}" in error.fix
     made = deploy(azure.connection, run, instance_type=SIZE)
     assert made.state == "Succeeded", "the failed one is sent once more, under its name"
     assert endpoints(azure) == [("online", made.name)]
@@ -261,15 +262,16 @@ def test_what_cannot_be_served_is_refused_before_anything_is_made(azure: Azure) 
     with pytest.raises(UsageError, match="can't be served as serverless"):
         deploy(azure.connection, adapter, kind="serverless")
     with pytest.raises(UsageError, match="no name for an endpoint"):
-        deploy(azure.connection, adapter, name="1x")
+        deploy(azure.connection, azure.local("linden-0000bbbb"), name="1x")
     assert endpoints(azure) == []
+    assert azure.requests("PUT", "/") == 0, "nothing was uploaded or registered, either"
 
 
 def test_the_endpoints_name_is_the_runs_within_azures_rules(azure: Azure) -> None:
     names = set()
     for number, name in enumerate(["linden", "My_Long_Recipe_Name_With_Underscores", "9lives"]):
         run = azure.local(f"{name}-0000aaa{number}")
-        names.add(endpoint_name(azure.connection, run))
+        names.add(choose_name(azure.connection, run, None))
     assert all(3 <= len(name) <= 32 and name[0].isalpha() and name == name.lower() for name in names)
     assert len(names) == 3
     assert any(name.startswith("linden-0000aaa0-") for name in names)

@@ -1,0 +1,166 @@
+"""How a run's model is to be served, by which name and on which machines: decided and checked before anything is made.
+
+Nothing is registered, uploaded or started here, so that a refusal costs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from azft.azureml.errors import LimitError
+from azft.azureml.registration import job_of
+from azft.azureml.registry_facts import read_facts
+from azft.azureml.resources import FAILED, KIND_TAG, Resource, Resources
+from azft.azureml.serving_bodies import DEPLOYMENT
+from azft.azureml.serving_machine import check_quota, choose, fit, weights
+from azft.catalog.rows import find
+from azft.errors import FindingsError, UsageError
+from azft.files import sha256_bytes
+from azft.findings import Finding, Severity, has_errors
+from azft.runs import Run
+
+if TYPE_CHECKING:
+    from azft.azureml.connection import Connection
+
+Kind = Literal["serverless", "mlflow", "vllm"]
+OnEvent = Callable[[dict[str, Any]], None]
+
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "local": ("vllm",),
+    "pipeline": ("vllm",),
+    "system-pipeline": ("mlflow",),
+    "finetuning-job": ("mlflow",),
+    "serverless-finetuning": ("serverless",),
+}
+"""Where a model comes from -> how it can be served, the usual way first."""
+_LONGEST_NAME = 32
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The instances of an online endpoint."""
+
+    instance_type: str
+    instances: int
+
+
+def choose_kind(run: Run, asked: Kind | None) -> Kind:
+    """How the run's model is served: as its service made it. Raises `UsageError` for what can't be.
+
+    An adapter alone can't: vLLM would find out after a quarter of an hour.
+    """
+    target = run.plan.get("target")
+    service = "local" if target is None else target["service"]
+    allowed = _KINDS[service]
+    if asked is not None and asked not in allowed:
+        raise UsageError(
+            f"The model of {run.name} can't be served as {asked}: it comes from {service.replace('-', ' ')}.",
+            fix=f"Leave out --kind, or give {' or '.join(allowed)}.",
+        )
+    recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
+    technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
+    if allowed == ("vllm",) and technique.get("name") != "full" and not output.get("merge", True):
+        raise UsageError(
+            f"The model of {run.name} is an adapter alone (output.merge: false), and the endpoint serves whole models.",
+            fix="Set output.merge: true in the recipe and submit it again; only the package step runs anew.",
+        )
+    return asked or allowed[0]
+
+
+def choose_name(connection: Connection, run: Run, asked: str | None) -> str:
+    """The endpoint's name: the one asked for, else the run's and four characters that tell workspaces apart.
+
+    Names of online endpoints are unique in a region, and two workspaces may well run the same plan. Azure takes 3 to 32
+    letters, digits and hyphens, a letter first.
+    """
+    if asked is not None:
+        if _NAME.fullmatch(asked) is None:
+            fix = "3 to 32 letters, digits and hyphens, a letter first."
+            raise UsageError(f"`{asked}` is no name for an endpoint.", fix=fix)
+        return asked
+    place = f"{connection.workspace.id.lower()}\n{run.name}"
+    tail = f"{run.plan['hash'][:8]}-{sha256_bytes(place.encode())[:4]}"
+    words = re.sub(r"[^a-z0-9]+", "-", str(run.plan["name"]).lower()).strip("-")
+    if not words[:1].isalpha():
+        words = f"m-{words}".strip("-")
+    return f"{words[: _LONGEST_NAME - len(tail) - 1].strip('-')}-{tail}"
+
+
+def choose_machines(
+    connection: Connection,
+    run: Run,
+    name: str,
+    kind: Kind,
+    *,
+    instance_type: str | None,
+    instances: int,
+    on_event: OnEvent,
+) -> Machines:
+    """The machines of an online endpoint: those it has already, else those asked for or recommended, checked.
+
+    Raises `FindingsError` when the model can't fit, `LimitError` for quota, and `UsageError` when the endpoint is there
+    on other machines, or when nobody says which.
+    """
+    resources = Resources(connection)
+    there = resources.get("deployment", name, DEPLOYMENT)
+    if there is not None and is_of(there, run, kind) and there.state.lower() not in FAILED:
+        return _as_it_is(there, name, instance_type, instances)
+    needs_gpu = kind == "vllm"
+    need = weights(run.plan, None if run.remote else run.outputs().get("packaged"))
+    recommended: tuple[str, ...] = ()
+    if instance_type is None and run.remote:
+        facts = read_facts(connection, base_model_of(resources, run)[0])
+        recommended = facts.serve_sizes if facts is not None else ()
+    size = choose(instance_type, recommended, need, needs_gpu=needs_gpu)
+    findings = fit(size, need, needs_gpu=needs_gpu)
+    if has_errors(findings):
+        raise FindingsError(f"{size} can't serve the model of {run.name}.", findings)
+    for finding in (*findings, *check_quota(resources, size, instances)):
+        _allow(finding)
+        on_event({"event": "finding", **finding.to_dict()})
+    return Machines(size, instances)
+
+
+def base_model_of(resources: Resources, run: Run) -> tuple[str, bool]:
+    """The id of the model that was tuned, and whether it has to be bought in the marketplace.
+
+    A run that was started elsewhere has no plan here, so its job says which model; the catalog then whose it is.
+    """
+    target = run.plan.get("target") or {}
+    if "model_id" in target:
+        return str(target["model_id"]), bool(target.get("marketplace"))
+    job = resources.get("job", job_of(run))
+    properties = job.properties if job is not None else {}
+    details = properties.get("fineTuningDetails") or {}
+    given = details.get("model") or (properties.get("inputs") or {}).get("model") or {}
+    base = str(given.get("uri") or "")
+    row = find(base)
+    return base, row is not None and row.azure is not None and not row.azure.is_microsofts
+
+
+def is_of(found: Resource, run: Run, kind: Kind) -> bool:
+    """Whether an endpoint or deployment is azft's for this run, of this kind."""
+    return found.is_of(run.name, run.plan["hash"]) and found.tags.get(KIND_TAG) == kind
+
+
+def _as_it_is(there: Resource, name: str, instance_type: str | None, instances: int) -> Machines:
+    """A deployment that is there; other machines than it has are another deployment."""
+    has = str(there.properties.get("instanceType") or "")
+    count = int(there.sku.get("capacity") or 1)
+    other = instance_type is not None and instance_type.casefold() != has.casefold()
+    if other or instances not in {1, count}:
+        raise UsageError(
+            f"The endpoint {name} is there already, on {count} x {has}.",
+            fix=f"End it first (azft down {name}), or give the new one another name with --name.",
+        )
+    return Machines(has, count)
+
+
+def _allow(finding: Finding) -> None:
+    if finding.severity is Severity.ERROR:
+        kind = LimitError if finding.code == "serve-quota" else UsageError
+        raise kind(finding.message, fix=finding.fix)
