@@ -53,7 +53,8 @@ _UNSEEN = 300.0
 """Seconds after submitting in which a job that Azure doesn't show is taken for not visible yet."""
 _OVERLAP = 64
 """Bytes before the offset that are read again: they tell a file that grew from one that was begun anew."""
-_EVALUATION_LIMIT = 20 << 20
+_LARGE = 20 << 20
+"""Bytes above which a file is left where it is."""
 _MARK = "--- the step was started again; its log begins anew ---"
 
 
@@ -248,7 +249,9 @@ class _Refresh:
             if self.info.get("service") == "pipeline":
                 fix = f"Go on from the last checkpoint with: azft resume {self.run.name}"
         if self.info.get("service") == "pipeline":
-            self.evaluation(job)
+            self.bring(job, "evaluation")
+            if not (self.run.folder / "outputs" / "metrics" / "metrics.jsonl").exists():
+                self.bring(job, "metrics")  # of a training that was reused, and lies where the first one left it
         fields = {"run": self.run.name, "state": str(state), **({"message": message, "fix": fix} if message else {})}
         self.tell("run-finished", None, self.job_name, **fields)
         self.set_state(state, failed, message, fix)
@@ -266,20 +269,19 @@ class _Refresh:
             fix = f"{fix}\nWhen that is mended, go on with: azft resume {self.run.name}"
         return told.message, fix, step
 
-    def evaluation(self, job: Resource) -> None:
-        """The evaluation's small files: figures and samples."""
-        prefix = find_output(self.connection, job, "evaluation", str(self.info.get("run") or self.run.name))
+    def bring(self, job: Resource, output: str) -> None:
+        """The small files of an output: figures, samples, metrics."""
+        prefix = find_output(self.connection, job, output, str(self.info.get("run") or self.run.name))
         if prefix is None:
             return
         storage = self.connection.storage
         for blob in storage.list(prefix):
             below = blob.name.removeprefix(prefix).lstrip("/")
-            target = self.run.folder / "outputs" / "evaluation" / below
-            if blob.size > _EVALUATION_LIMIT or ".." in Path(below).parts:
+            if blob.size > _LARGE or ".." in Path(below).parts:
                 continue
             piece = storage.read(blob.name)
             if piece is not None:
-                write_bytes(target, piece.data)
+                write_bytes(self.run.folder / "outputs" / output / below, piece.data)
 
 
 def _append(file: Path, base: int, read: Callable[[int], Piece | None], begun_anew: Callable[[], int]) -> bool:

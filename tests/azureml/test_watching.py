@@ -15,6 +15,7 @@ from azft.azureml.errors import ServiceUnavailableError
 from azft.azureml.storage import Piece
 from azft.azureml.watching import STATES
 from azft.errors import UnreachableError
+from azft.files import sha256_bytes
 from azft.modes.maap import MaapMode
 from azft.runs import Run, RunState
 from azft.runs.watching import Pace, Refresher, Watcher, follow
@@ -192,6 +193,17 @@ def test_the_pace_is_quick_with_news_and_slow_without(run: Run) -> None:
 def test_a_run_on_this_machine_is_never_refreshed(tmp_path: Path) -> None:
     bring = Refresher(Run(tmp_path), None, refresh_run=lambda _: pytest.fail("there is nothing to ask"))
     assert bring()
+
+
+def test_metrics_of_a_reused_training_are_found_where_they_are(azure: Azure, mode: MaapMode, run: Run) -> None:
+    line = b'{"step": 1, "loss": 2.5}\n'
+    storage = azure.connect().storage
+    storage.put(f"azureml/{run.name}/metrics/metrics.jsonl", line, sha256_bytes(line))
+    storage.put(f"azureml/{run.name}/evaluation/evaluation.json", b"{}", sha256_bytes(b"{}"))
+    azure.time.sleep(1000)
+    mode.refresh(run)
+    assert run.metrics()[0] == [{"step": 1, "loss": 2.5}]
+    assert run.evaluation() == {}
 
 
 class Killed(BaseException):
