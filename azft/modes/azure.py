@@ -79,7 +79,7 @@ class AzureMode:
         """See `Mode.resume`. Starts a second job of the run, which finds the first one's checkpoints."""
         tell = on_event or _ignore
         connection = self._connect(run)
-        self._look_again(run)
+        self.refresh(run)  # an outage is an error here: what was last known may be long over, and nothing would start
         state = run.state
         if not run.azure["submitted"]:
             self._start(connection, run, self._plan_of(run), force=False, tell=tell)
