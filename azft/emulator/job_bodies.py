@@ -40,7 +40,7 @@ def read_body(body: Any) -> Json:
 def normalised(emu: Emulator, name: str, properties: Json) -> Json:
     """The body as the service keeps it: defaults filled in, nothing null, services attached."""
     kept = _without_nulls({key: value for key, value in properties.items() if key not in _SERVICE})
-    studio = f"https://ml.azure.com/runs/{name}?wsid={resource_id(emu)}&tid=rehearsal"
+    studio = f"{emu.url}/runs/{name}?wsid={resource_id(emu)}"  # leads nowhere, and not to the real studio
     tracking = f"azureml://{emu.url.partition('://')[2]}/mlflow/v1.0{resource_id(emu)}?"
     return {
         "displayName": name,

@@ -34,6 +34,8 @@ def show(run: Run) -> str:
         ("model", join([stand_in, " ", model["description"]]) if stand_in else model["description"]),
         ("folder", code(place(run.folder))),
     ]
+    if run.remote and (link := run.azure.get("studio_url")):
+        rows.append(("job", studio(str(link))))
     outputs = [(name, code(place(path))) for name, path in run.outputs().items()]
     progress = run.progress()
     return page(

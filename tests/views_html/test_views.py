@@ -161,6 +161,16 @@ def test_a_run_shows_its_state_its_steps_and_what_came_of_it(run: Run) -> None:
     assert "On 24 held-out rows" in page.text
 
 
+@pytest.mark.parametrize(
+    ("link", "followed"), [("https://ml.azure.com/runs/x?a=1&b=2", True), ("javascript:alert(1)", False)]
+)
+def test_a_run_elsewhere_links_to_its_studio_page_and_to_nothing_else(run: Run, link: str, followed: bool) -> None:
+    (run.folder / "azure.json").write_bytes(orjson.dumps({"studio_url": link}))
+    page = Page(run._repr_html_())
+    assert ("a" in page.tags) is followed
+    assert (("href", link) in page.attributes) is followed
+
+
 def test_tables_have_captions_and_headers_for_whoever_cannot_see_them() -> None:
     html = table("Files", ("name", "size"), [("a", 1)], numbers=("size",))
     assert "<caption>Files</caption>" in html
