@@ -10,6 +10,7 @@ The public API is loaded on first use, so that `import azft` stays light:
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -120,3 +121,9 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+# The Azure SDK keeps its current cloud in the environment, and a cloud of azft's is known to one process only: in its
+# children the SDK could not even be imported.
+_cloud = os.environ.get("AZUREML_CURRENT_CLOUD", "")
+if _cloud.startswith("azft-") and not _cloud.startswith(f"azft-{os.getpid()}-"):
+    del os.environ["AZUREML_CURRENT_CLOUD"]

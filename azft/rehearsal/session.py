@@ -34,6 +34,8 @@ _SIGN_INS = (
     "AZURE_USERNAME", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
 )  # fmt: skip
 """Variables of real sign-ins. Taken away meanwhile: they would be tried first, at Azure's own address."""
+_CLOUD = "AZUREML_CURRENT_CLOUD"
+"""Set by the SDK itself once a client is made; it must not be left to this process's children."""
 _LOOPBACK = "127.0.0.1,localhost"
 
 _current: Rehearsal | None = None
@@ -134,7 +136,7 @@ class Rehearsal:
         no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), _LOOPBACK]))
         wanted: dict[str, str | None] = dict.fromkeys(_SIGN_INS)
         wanted |= {**variables, "AZFT_HOME": str(self.home), "NO_PROXY": no_proxy, "no_proxy": no_proxy}
-        self._before = {name: os.environ.get(name) for name in wanted}
+        self._before = {name: os.environ.get(name) for name in (*wanted, _CLOUD)}
         _set(wanted)
         forget_connections()  # a token of the real Azure must not be shown here, nor the other way round
 

@@ -52,6 +52,16 @@ def test_azure_answers_by_the_real_sdk_and_again_in_a_second_rehearsal_of_the_sa
             assert connect().location == "eastus2"
 
 
+def test_what_the_sdk_leaves_in_the_environment_breaks_no_process_that_is_started_then_or_later() -> None:
+    code = "import azft, azure.ai.ml, sys; from azft.azureml.connection import connect; print(connect().location)"
+    with rehearsal():
+        assert connect().location == "eastus2"
+        assert os.environ["AZUREML_CURRENT_CLOUD"].startswith("azft-")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stdout == "eastus2\n", done.stderr[-2000:]
+    assert not os.environ.get("AZUREML_CURRENT_CLOUD", "").startswith("azft-")
+
+
 def test_two_at_once_in_one_folder_are_refused_and_in_one_process_the_second_ends_the_first(here: Path) -> None:
     first = rehearsal().start()
     second = rehearsal().start()  # a notebook's cell, run again
