@@ -68,7 +68,8 @@ ENVIRONMENT = """
 def command_page() -> str:
     """docs/cli.md."""
     lines = [INTRODUCTION.rstrip("\n"), *(f"| {int(code)} | {CODES[code]} |" for code in ExitCode), ENVIRONMENT]
-    with click.Context(cli, info_name="azft", terminal_width=WIDTH, max_content_width=WIDTH) as root:
+    settings = {**cli.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(cli, info_name="azft", **settings) as root:
         for title, commands in SECTIONS.items():
             lines += [f"## {title}", ""]
             for name in commands:
