@@ -135,6 +135,8 @@ class Schedule:
         self._fault_rate = self.random.choice((0.02, 0.1, 0.3))
         self._kill_rate = self.random.choice((0.0, 0.02, 0.06))
         self._after: Callable[[], None] | None = None
+        self.extra: list[Fault] = []
+        """Faults that wait from the beginning on."""
 
     def run(self) -> History:
         """Live it, then do the same once more without faults."""
@@ -151,6 +153,8 @@ class Schedule:
             world.on_request, world.after_request, world.on_sleep = self._before, self._then, self._park
             if self.random.random() < 0.3:
                 world.emu.faults.add(Fault("body-normalised", times=ALWAYS))
+            for fault in self.extra:
+                world.emu.faults.add(fault)
             world.emu.settings = world.emu.settings.changed({"visible_seconds": self.random.choice((2, 5, 40))})
             self._live(homes)
             world.on_request = world.after_request = lambda _number, _request: None
@@ -236,7 +240,7 @@ class Schedule:
     def _forget(self) -> None:
         """A fault that was meant for one request and did not fit it is gone."""
         faults = self.world.emu.faults
-        left = [fault for fault in faults._faults if fault.name == "body-normalised" or fault.times > 1]
+        left = [fault for fault in faults._faults if fault.name == "body-normalised" or fault.times > 1 or fault.path]
         if len(left) != len(faults._faults):
             faults.set(left)
 
