@@ -258,6 +258,20 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [current.__cause__, getattr(current, "inner_exception", None), current.__context__]
 
 
+def blot(error: BaseException) -> None:
+    """Take secrets out of the words of an exception and of its causes: whoever prints the chain shows them all.
+
+    The HTTP library quotes the whole address that it did not reach, with a blob's signature in it.
+    """
+    for cause in causes(error):
+        if isinstance(cause, AzftError):
+            continue
+        cause.args = tuple(redact(str(part)) if isinstance(part, (str, BaseException)) else part for part in cause.args)
+        for name in ("message", "exc_msg"):
+            if isinstance(words := vars(cause).get(name), str):
+                setattr(cause, name, redact(words))
+
+
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that the answer asks to wait: milliseconds, seconds or a date; None when it says nothing usable."""
     lower = {key.lower(): value for key, value in headers.items()}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
-from azft.azureml.errors import Answer, read, translate
+from azft.azureml.errors import Answer, blot, read, translate
 from azft.errors import AzftError
 
 Result = TypeVar("Result")
@@ -108,6 +108,7 @@ def call(
         except AzftError:
             raise
         except Exception as error:
+            blot(error)
             answer = read(error)
             if answer is None:
                 if _is_azure(error):
