@@ -77,13 +77,13 @@ def one_round(work: Path, number: int) -> dict[tuple[str, str], Measured | str]:
             variables = {**emu.environment(), "AZFT_HOME": str(folder / "home")}
             for which in ("first", "again"):
                 name = f"{plan.run_name}-{which}"
+                lane_script = [sys.executable, str(HERE / "submitting_lane.py")]
+                again = ["--again"] if which == "again" else []
                 command = {
-                    LANES[0]: [*AZFT, "submit", "plan.json", "--no-wait", "-o", "none", *["--again"][: which == "again"]],
-                    LANES[1]: [
-                        sys.executable, str(HERE / "submitting_lane.py"), "sdk", "plan.json", str(code), "parameters", name,
-                    ],
-                    LANES[2]: [sys.executable, str(HERE / "submitting_lane.py"), "azure-jobs", str(code), name],
-                }[lane]  # fmt: skip
+                    LANES[0]: [*AZFT, "submit", "plan.json", "--no-wait", "-o", "none", *again],
+                    LANES[1]: [*lane_script, "sdk", "plan.json", str(code), "parameters", name],
+                    LANES[2]: [*lane_script, "azure-jobs", str(code), name],
+                }[lane]
                 try:
                     results[lane, which] = submission(emu, command, variables, folder)
                 except RuntimeError as error:

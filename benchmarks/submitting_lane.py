@@ -77,7 +77,7 @@ def azure_jobs(code: str, name: str) -> float:
         resource_group=os.environ["AZURE_RESOURCE_GROUP"],
         workspace_name=os.environ["AZUREML_WORKSPACE_NAME"],
     )
-    entry.resolve_target = lambda request, arm_client: SimpleNamespace(
+    entry.resolve_target = lambda *_, **__: SimpleNamespace(
         aml=aml, vc=None, matched_instances=None, auto_selected=False, available_capacity=0, requested_tier=""
     )
     request = JobSpec(

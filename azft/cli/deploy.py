@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Example:
-  $ azft deploy dialog-summaries-3f2a91c0 --instance-type Standard_NC24ads_A100_v4
+  $ azft deploy bakery-3f2a91c0 --instance-type Standard_NC24ads_A100_v4
   online endpoint dialog-summaries-3f2a91c0-77d1: Creating
   deployment azft: Succeeded after 9 min 40 s
   endpoint   dialog-summaries-3f2a91c0-77d1

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Example:
   $ azft down --dry-run
-  what                 name                            state      bills  run
-  serverless endpoint  dialog-summaries-3f2a91c0-77d1  Succeeded  yes    dialog-summaries-3f2a91c0
-  compute cluster      gpu-cluster                     Succeeded  no     dialog-summaries-3f2a91c0
-  $ azft down dialog-summaries-3f2a91c0 --yes
+  what                 name                state      bills  run
+  serverless endpoint  bakery-3f2a91-77d1  Succeeded  yes    bakery-3f2a91
+  compute cluster      gpu-cluster         Succeeded  no     bakery-3f2a91
+  $ azft down bakery-3f2a91 --yes
 
 \b
 What exists is read from the workspace's tags, whoever started it from which

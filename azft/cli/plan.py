@@ -25,7 +25,7 @@ Example:
   steps      prepare, finetune, evaluate, package
   ...
   $ azft submit plan.json
-  $ azft plan --mode maas --payload          # what Azure would get, to the byte
+  $ azft plan --mode maas --payload       # what Azure would get, to the byte
   $ azft plan --mode maap --check-remote     # and what the account says of it
 
 \b
@@ -75,14 +75,14 @@ def command(
         show = Output("json", output.query) if output.is_table else output
         show.show(api.payload(plan))
     else:
-        output.show(plan.model_dump(mode="json"), lambda: view(plan))
+        output.show(plan.model_dump(mode="json"), lambda: view(plan, overrides))
     if out is not None:
         note(f"Saved as {out}. Carry it out with: azft submit {out}")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
 
 
-def view(plan: Plan) -> RenderableType:
-    """A plan as a person reads it."""
+def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:
+    """A plan as a person reads it. `overrides` are the --set options that it was made with."""
     from rich.console import Group
     from rich.text import Text
 
@@ -91,7 +91,7 @@ def view(plan: Plan) -> RenderableType:
     if plan.target is not None:
         from azft.cli.plan_azure import view as azure_view
 
-        return azure_view(plan, plan.target)
+        return azure_view(plan, plan.target, overrides)
     mode = "local: on this machine; nothing is sent, nothing is billed"
     model = Text(plan.model.description, style="bold yellow" if plan.model.kind == "stand-in" else "")
     processes = f", finetune on {plan.processes} processes" if plan.processes > 1 else ""
@@ -117,8 +117,25 @@ def view(plan: Plan) -> RenderableType:
         views.facts(settings(plan)),
         Text(""),
         *views.closing(plan.findings),
-        Text(f"Run it with: azft submit {views.place(plan.recipe_path)} --mode {plan.mode}"),
+        *next_command(plan, "Run it with", overrides),
     )
+
+
+def next_command(plan: Plan, words: str, overrides: tuple[str, ...]) -> list[RenderableType]:
+    """The command that carries this very plan out, its --set options included; none while errors stand in the way."""
+    import shlex
+
+    from rich.text import Text
+
+    from azft.cli import views
+
+    if plan.has_errors:
+        return []
+    file = shlex.quote(str(views.place(plan.recipe_path)))
+    is_job_file = plan.target is not None and plan.target.job_file
+    source = f"--from-azureml {file}" if is_job_file else f"{file} --mode {plan.mode}"
+    changes = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+    return [Text(f"{words}: azft submit {source}{changes}")]
 
 
 def settings(plan: Plan) -> list[tuple[str, object]]:

@@ -21,21 +21,19 @@ _SERVICES = {
 _THERE = {None: "", True: "there already", False: "to be sent"}
 
 
-def view(plan: Plan, target: Target) -> RenderableType:
+def view(plan: Plan, target: Target, overrides: tuple[str, ...] = ()) -> RenderableType:
     """The whole plan."""
-    file = views.place(plan.recipe_path)
-    source = f"--from-azureml {file}" if target.job_file else f"{file} --mode {plan.mode}"
+    from azft.cli.plan import next_command, settings
+
     blocks: list[RenderableType] = [views.facts(_head(plan, target)), Text("")]
     blocks += [_uploads(target), Text("")]
     if target.service == "pipeline":
-        from azft.cli.plan import settings
-
         blocks += [views.heading("Recipe, defaults filled in"), views.facts(settings(plan)), Text("")]
     elif told := {**target.hyperparameters, **target.parameters}:
         blocks += [views.heading("What the service is told"), views.facts(told.items()), Text("")]
     if target.bills:
         blocks += [views.heading("What is billed"), *(Text(f"- {line}") for line in target.bills), Text("")]
-    return Group(*blocks, *views.closing(plan.findings), Text(f"Send it with: azft submit {source}"))
+    return Group(*blocks, *views.closing(plan.findings), *next_command(plan, "Send it with", overrides))
 
 
 def _head(plan: Plan, target: Target) -> list[tuple[str, object]]:
@@ -55,7 +53,11 @@ def _head(plan: Plan, target: Target) -> list[tuple[str, object]]:
 
 
 def _machines(target: Target) -> str:
-    where = f"cluster {target.compute}" if target.compute else " or ".join(target.instance_types) or "none named"
+    where = (
+        f"cluster {target.compute}"
+        if target.compute
+        else " or ".join(target.instance_types) or "machines not named yet"
+    )
     if target.compute and target.vm_size:
         where += f" ({target.vm_size})"
     if target.service == "finetuning-job":

@@ -83,7 +83,7 @@ def command(
         raise UsageError("--rehearse goes by itself.", fix="Leave out --dry-run, --again and --no-wait.")
     plan = _plan(recipe, overrides, mode, job_file)
     if dry_run:
-        return _dry_run(plan, output)
+        return _dry_run(plan, overrides, output)
     results.announce(plan, output)
     if rehearse:
         from azft.cli import rehearse as rehearsal
@@ -115,7 +115,7 @@ def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | No
     return api.load_plan(recipe)
 
 
-def _dry_run(plan: Plan, output: Output) -> int:
+def _dry_run(plan: Plan, overrides: tuple[str, ...], output: Output) -> int:
     from azft.cli.plan import view
     from azft.cli.render import note
     from azft.plan import require_fresh
@@ -123,12 +123,12 @@ def _dry_run(plan: Plan, output: Output) -> int:
     require_fresh(plan)
     data: dict[str, Any] = plan.model_dump(mode="json")
     if plan.target is None:
-        output.show(data, lambda: view(plan))
+        output.show(data, lambda: view(plan, overrides))
         note("Nothing was started (--dry-run).")
     else:
         from azft.cli.plan_azure import payload_summary, payload_view
 
         summary = None if plan.has_errors else payload_summary(plan)  # what is refused is not sent
-        output.show({**data, "payload": summary}, lambda: payload_view(view(plan), summary))
+        output.show({**data, "payload": summary}, lambda: payload_view(view(plan, overrides), summary))
         note("Nothing was sent or started, and Azure was not asked (--dry-run).")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE

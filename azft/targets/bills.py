@@ -30,7 +30,8 @@ def bills(recipe: Recipe, target: Target) -> Iterator[str]:
     elif size is not None:
         yield f"training: {machines} of {size}, {tier}: {billing('compute').words} ({hourly_words(size, nodes)})"
     else:
-        yield f"training: {machines} of cluster {target.compute}, {tier}: {billing('compute').words}"
+        where = f"of cluster {target.compute}" if target.compute else "that the recipe doesn't name yet"
+        yield f"training: {machines} {where}, {tier}: {billing('compute').words}"
     if target.compute is not None and target.idle_seconds is not None:
         minutes = target.idle_seconds / 60
         yield f"the cluster's nodes once idle, as --create-compute sets it: {minutes:g} minutes more, then nothing"

@@ -68,6 +68,8 @@ def test_a_dry_run_shows_plan_and_payload_and_asks_nobody(tmp_path: Path, capsys
 def test_a_plan_without_its_data_says_so_and_has_no_payload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recipe(tmp_path, "maas", data={"train": "gone.jsonl"})
     assert run(["submit", path, "--mode", "maas", "--dry-run"]) == 5
+    assert "azft submit" not in capsys.readouterr().out  # there is nothing to send
+    assert run(["submit", path, "--mode", "maas", "--dry-run", "-o", "json"]) == 5
     assert "gone.jsonl" in capsys.readouterr().out
     assert run(["plan", path, "--mode", "maas", "--payload"]) == 5
     captured = capsys.readouterr()
@@ -99,3 +101,13 @@ def test_a_job_file_is_planned_and_dry_run(tmp_path: Path, capsys: pytest.Captur
     assert run(["submit", "--from-azureml", job, "--dry-run"]) == 0
     assert run(["submit", "--from-azureml", job, "--set", "a=b", "--dry-run"]) == 2
     assert run(["export-azureml", recipe(tmp_path, "maas"), "--mode", "maas", "--out", str(exported)]) == 2
+
+
+def test_the_command_that_is_shown_carries_out_this_plan_and_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe(tmp_path, "azft")
+    change = "modes.maap.pipeline=system"
+    assert run(["plan", path, "--mode", "maap", "--set", change]) == 0
+    shown = capsys.readouterr().out
+    assert f"--mode maap --set {change}" in " ".join(shown.split())

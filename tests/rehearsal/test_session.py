@@ -52,7 +52,10 @@ def test_azure_answers_by_the_real_sdk_and_again_in_a_second_rehearsal_of_the_sa
             assert connect().location == "eastus2"
 
 
-def test_what_the_sdk_leaves_in_the_environment_breaks_no_process_that_is_started_then_or_later() -> None:
+def test_what_the_sdk_leaves_in_the_environment_breaks_no_process_that_is_started_then_or_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AZUREML_CURRENT_CLOUD", raising=False)  # an earlier test's connection may have left its own
     code = "import azft, azure.ai.ml, sys; from azft.azureml.connection import connect; print(connect().location)"
     with rehearsal():
         assert connect().location == "eastus2"
