@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Example:
   $ azft deploy bakery-3f2a91c0 --instance-type Standard_NC24ads_A100_v4
-  online endpoint dialog-summaries-3f2a91c0-77d1: Creating
+  online endpoint bakery-3f2a91c0-77d1: Creating
   deployment azft: Succeeded after 9 min 40 s
-  endpoint   dialog-summaries-3f2a91c0-77d1
+  endpoint   bakery-3f2a91c0-77d1
   kind       vllm
   ...
   It bills by the hour for each instance, used or not. End it: azft down ...
