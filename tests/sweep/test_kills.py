@@ -26,6 +26,9 @@ class Nursery:
 
     def __init__(self, log: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        environment.pop(
+            "AZUREML_CURRENT_CLOUD", None
+        )  # left by an earlier test's connection; another process has no such cloud
         self._log = log.open("w")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.sweep.client"],
