@@ -297,9 +297,8 @@ class AzureMode:
         """Follow the run to its end, or say where it stands."""
         watcher = Watcher(run)
         try:
-            if adopted or not wait:
+            if adopted:  # of a job that was just started the answer says all there is
                 self._look_again(run)
-            if adopted:
                 tell({"event": "run-adopted", "run": run.name, "state": str(run.state), "folder": str(run.folder)})
             status = run.status()
             if wait and status.state.active:
