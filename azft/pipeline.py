@@ -16,12 +16,10 @@ from azft.errors import AzftError, MissingDependencyError
 from azft.files import write_bytes
 from azft.plan import Plan
 from azft.staging import ARCHIVE, COMPONENTS, component_file
+from azft.tags import TAG
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import PipelineJob
-
-TAG = "azft.plan"
-"""Tag and property under which a job carries its plan's hash; jobs are found again and adopted by it."""
 
 ANY_COMPUTE = "serverless"
 

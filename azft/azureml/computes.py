@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import azft
 from azft.azureml.errors import ConflictError, LimitError
 from azft.azureml.quota import find_size, read_quota
-from azft.azureml.resources import FAILED, RUN_TAG, VERSION_TAG, Resource, Resources, settled, wire
+from azft.azureml.resources import FAILED, Resource, Resources, settled, wire
 from azft.azureml.waiting import FailedResourceError, explain, wait_for
 from azft.catalog.vm_sizes import find_size as size_row
 from azft.errors import NotFoundError, UsageError
 from azft.findings import Finding, Severity, has_errors
-from azft.pipeline import TAG, quiet_sdk
+from azft.pipeline import quiet_sdk
 from azft.plan import Plan, Target
+from azft.tags import TAG, labels
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -83,7 +83,7 @@ def ensure_compute(
         )
     size = _size(target)
     _require_quota(resources, target, size)
-    tags = {TAG: plan.hash, RUN_TAG: plan.run_name, VERSION_TAG: azft.__version__}
+    tags = labels(plan.hash, plan.run_name)
     tell({"event": "compute", "name": name, "vm_size": size})
     accepted, made = settled(
         resources,

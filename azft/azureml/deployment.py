@@ -14,8 +14,8 @@ from azft.azureml import serving_bodies as bodies
 from azft.azureml.endpoint_records import EndpointRecord, remember
 from azft.azureml.errors import LimitError, ServiceUnavailableError
 from azft.azureml.marketplace import ensure_subscription
-from azft.azureml.registration import RegisteredModel, labels, register
-from azft.azureml.resources import FAILED, KIND_TAG, MODEL_TAG, SUCCEEDED, Accepted, Resource, Resources, settled
+from azft.azureml.registration import RegisteredModel, register
+from azft.azureml.resources import FAILED, SUCCEEDED, Accepted, Resource, Resources, settled
 from azft.azureml.serving_choice import (
     Kind,
     Machines,
@@ -36,6 +36,7 @@ from azft.files import sha256_tree
 from azft.redact import redact
 from azft.runs import Run
 from azft.runs.record import now
+from azft.tags import KIND_TAG, MODEL_TAG, labels
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -137,7 +138,7 @@ class _Work:
         self.root = root
         self.tell = tell
         self.location = str(self.resources.workspace().get("location") or "")
-        self.tags = {**labels(run), MODEL_TAG: model.reference, KIND_TAG: kind}
+        self.tags = {**labels(run.plan["hash"], run.name), MODEL_TAG: model.reference, KIND_TAG: kind}
 
     def serverless(self) -> Deployment:
         """A serverless endpoint of a model that serverless fine-tuning made."""

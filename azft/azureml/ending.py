@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from azft.azureml.endpoint_records import forget
 from azft.azureml.inventory import ENDED, Item
 from azft.azureml.marketplace import PREFIX as SUBSCRIPTION_PREFIX
-from azft.azureml.resources import RUN_TAG, Resource, Resources
+from azft.azureml.resources import Resource, Resources
 from azft.azureml.waiting import key, wait_until_ended
 from azft.errors import AzftError
-from azft.pipeline import TAG
+from azft.tags import RUN_TAG, TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
-from azft.azureml.resources import KIND_TAG, MODEL_TAG, SUCCEEDED, Resource, Resources
+from azft.azureml.resources import SUCCEEDED, Resource, Resources
 from azft.errors import AzftError, NotFoundError
-from azft.pipeline import TAG
 from azft.redact import redact
+from azft.tags import KIND_TAG, MODEL_TAG, TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection

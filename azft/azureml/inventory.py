@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from azft.azureml.marketplace import PREFIX as SUBSCRIPTION_PREFIX
-from azft.azureml.resources import FAILED, KINDS, MODEL_TAG, RUN_TAG, Resource, Resources
+from azft.azureml.resources import FAILED, KINDS, Resource, Resources
 from azft.azureml.workspace import Workspace
 from azft.catalog import prices
-from azft.pipeline import TAG
+from azft.tags import MODEL_TAG, RUN_TAG, TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection

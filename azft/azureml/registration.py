@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import azft
 from azft.azureml.errors import MissingResourceError
-from azft.azureml.resources import RUN_TAG, VERSION_TAG, Resource, Resources, settled, wire
+from azft.azureml.resources import Resource, Resources, settled, wire
 from azft.azureml.storage import folder_files
 from azft.catalog.folder import cached_sha256
 from azft.errors import AzftError, JobFailedError, NotFoundError, UsageError
 from azft.files import sha256_tree
-from azft.pipeline import TAG, quiet_sdk
+from azft.pipeline import quiet_sdk
 from azft.runs import Run, RunState
+from azft.tags import labels
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -100,11 +100,6 @@ def job_of(run: Run) -> str:
     if not run.remote:
         raise NotFoundError(f"Run {run.name} has no job in Azure.", fix=f"See what it is: azft status {run.name}")
     return str(run.azure["job"])
-
-
-def labels(run: Run) -> dict[str, str]:
-    """The tags of everything that azft makes for a run."""
-    return {TAG: run.plan["hash"], RUN_TAG: run.name, VERSION_TAG: azft.__version__}
 
 
 def version_of(run: Run) -> str:
@@ -209,8 +204,8 @@ def _create(
             path=path,
             type=kind,
             description=run.plan["recipe"].get("description") or None,
-            tags=labels(run),
-            properties=labels(run),
+            tags=labels(run.plan["hash"], run.name),
+            properties=labels(run.plan["hash"], run.name),
         )
         body = wire(model._to_rest_object())
     accepted, created = settled(

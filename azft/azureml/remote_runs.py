@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 from azft.azureml.resources import Resource, Resources
 from azft.azureml.watching import STATES, mark_submitted
 from azft.azureml.workspace import Workspace
-from azft.pipeline import TAG
 from azft.runs import Run, RunStore
+from azft.tags import MODEL_TAG, RUN_TAG, TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
-
-RUN_TAG = "azft.run"
-MODEL_TAG = "azft.model"
-VERSION_TAG = "azft.version"
 
 
 @dataclass(frozen=True)

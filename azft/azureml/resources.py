@@ -16,15 +16,10 @@ from typing import TYPE_CHECKING, Any
 from azft.azureml.errors import ConflictError, ServiceUnavailableError, SignInError
 from azft.azureml.patience import Patience, call, clock
 from azft.errors import AzftError
-from azft.pipeline import TAG
+from azft.tags import RUN_TAG, TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
-
-RUN_TAG = "azft.run"
-MODEL_TAG = "azft.model"
-KIND_TAG = "azft.kind"
-VERSION_TAG = "azft.version"
 
 KINDS: dict[str, tuple[str, str, str]] = {
     "job": ("jobs/{0}", "2024-01-01-preview", "job"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from azft.azureml.errors import LimitError
 from azft.azureml.registration import job_of
 from azft.azureml.registry_facts import read_facts
-from azft.azureml.resources import FAILED, KIND_TAG, Resource, Resources
+from azft.azureml.resources import FAILED, Resource, Resources
 from azft.azureml.serving_bodies import DEPLOYMENT
 from azft.azureml.serving_machine import check_quota, choose, fit, weights
 from azft.catalog.rows import find
@@ -21,6 +21,7 @@ from azft.errors import FindingsError, UsageError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
 from azft.runs import Run
+from azft.tags import KIND_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection

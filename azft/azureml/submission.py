@@ -19,8 +19,9 @@ from azft.azureml.patience import Patience, call, clock
 from azft.azureml.resources import Resource, Resources, wire
 from azft.errors import AzftError
 from azft.payloads import build_job
-from azft.pipeline import TAG, quiet_sdk
+from azft.pipeline import quiet_sdk
 from azft.plan import Plan
+from azft.tags import TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import azft
 from azft.errors import MissingDependencyError
-from azft.pipeline import TAG, quiet_sdk
+from azft.pipeline import quiet_sdk
 from azft.plan import Plan
 from azft.planned_uploads import data_name
-
-RUN_TAG = "azft.run"
-VERSION_TAG = "azft.version"
-
-
-def labels(plan: Plan, run: str) -> dict[str, str]:
-    """Tags, and the same as properties: jobs are found again and adopted by them."""
-    return {TAG: plan.hash, RUN_TAG: run, VERSION_TAG: azft.__version__}
 
 
 def data_references(plan: Plan, references: Mapping[str, str]) -> dict[str, str]:

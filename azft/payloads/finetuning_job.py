@@ -6,8 +6,9 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from azft.payloads.common import data_references, labels, model_reference, need_sdk
+from azft.payloads.common import data_references, model_reference, need_sdk
 from azft.plan import Plan
+from azft.tags import labels
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
@@ -44,7 +45,7 @@ def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> 
             machines["resources"] = JobResources(instance_types=list(target.instance_types))
         if target.tier == "low-priority":
             machines["queue_settings"] = QueueSettings(job_tier="Spot")
-        tags = labels(plan, run)
+        tags = labels(plan.hash, run)
         return CustomModelFineTuningJob(
             task=TASKS[plan.recipe["task"]],
             model=Input(type="mlflow_model", path=model_reference(plan, references)),
@@ -70,7 +71,7 @@ def _from_file(plan: Plan, words: Mapping[str, Any], *, name: str, run: str, ref
 
     assert plan.target is not None
     replaced = {upload.reference: references.get(upload.name, upload.reference) for upload in plan.target.uploads}
-    labelled = labels(plan, run)
+    labelled = labels(plan.hash, run)
     filled = {key: _referring(value, replaced) for key, value in words.items()}
     filled |= {
         "name": name,

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azft.payloads.common import data_references, labels, model_reference
+from azft.payloads.common import data_references, model_reference
 from azft.pipeline import ANY_COMPUTE, Placement, build_pipeline
 from azft.plan import BLOB_STORE, Plan
 from azft.staging import environment_folder
+from azft.tags import labels
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import PipelineJob
@@ -49,7 +50,7 @@ def build(
         components=components,
         environments=_environments(plan, references),
         outputs={output: f"{BLOB_STORE}/azft/runs/{run}/{output}" for output in KEPT_BY_RUN},
-        tags=labels(plan, run),
+        tags=labels(plan.hash, run),
     )
     return build_pipeline(
         plan,

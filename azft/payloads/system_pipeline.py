@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from azft.catalog.system_pipelines import output_types, system_pipelines
-from azft.payloads.common import data_references, labels, model_reference, need_sdk
+from azft.payloads.common import data_references, model_reference, need_sdk
 from azft.pipeline import require_valid
 from azft.plan import Plan
+from azft.tags import MODEL_TAG, labels
 from azft.targets.system import DATA_INPUTS
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 NODE = "finetune"
 """The one step of the job; the registry's pipeline has its own steps below it."""
 RESULT = "trained_model"
-MODEL_TAG = "azft.model"
-"""Under which name the result is to be registered: the pipeline itself doesn't register it."""
 
 
 def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> PipelineJob:
@@ -46,7 +45,8 @@ def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> 
             outputs={key: f"${{{{parent.outputs.{output}}}}}" for output, (key, _) in outputs.items()},
         )
         node.name = NODE
-        tags = {**labels(plan, run), MODEL_TAG: plan.recipe["output"]["model_name"] or plan.name}
+        # The tag says under which name to register the result: the pipeline itself doesn't.
+        tags = {**labels(plan.hash, run), MODEL_TAG: plan.recipe["output"]["model_name"] or plan.name}
         job = PipelineJob(
             name=name,
             display_name=plan.name,

@@ -12,8 +12,8 @@ from azft.azureml.computes import ensure_compute
 from azft.azureml.errors import ConflictError, LimitError
 from azft.azureml.resources import wire
 from azft.errors import NotFoundError, UsageError
-from azft.pipeline import TAG
 from azft.plan import Plan
+from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 
 

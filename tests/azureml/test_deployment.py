@@ -18,7 +18,7 @@ from azft.azureml.errors import ConflictError, LimitError, ServiceUnavailableErr
 from azft.azureml.resources import wire
 from azft.azureml.serving_choice import choose_name
 from azft.errors import ExitCode, FindingsError, UsageError
-from azft.pipeline import TAG
+from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 
 

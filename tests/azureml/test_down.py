@@ -17,7 +17,7 @@ from azft.azureml.inventory import read_inventory
 from azft.azureml.resources import wire
 from azft.azureml.teardown import Whole, end_all, look, select
 from azft.errors import NotFoundError, UsageError
-from azft.pipeline import TAG
+from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 
 

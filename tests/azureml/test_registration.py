@@ -10,8 +10,8 @@ import pytest
 from azft.azureml.errors import ConflictError
 from azft.azureml.registration import register
 from azft.errors import JobFailedError, NotFoundError, UsageError
-from azft.pipeline import TAG
 from azft.runs import RunState
+from azft.tags import TAG
 from tests.helpers.azure_runs import Azure, emulated
 
 

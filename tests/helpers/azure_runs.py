@@ -19,10 +19,10 @@ from azft.azureml.resources import Resources
 from azft.emulator import Emulator, Settings
 from azft.emulator.job_outputs import place_of, record_output
 from azft.emulator.registry import seed_model
-from azft.pipeline import TAG
 from azft.plan import Plan
 from azft.recipe_file import load_recipe
 from azft.runs import Run, RunState, RunStore
+from azft.tags import TAG
 
 MODEL = "Phi-4-mini-instruct"
 MODEL_ID = f"azureml://registries/azureml/models/{MODEL}/labels/latest"
