@@ -1,0 +1,220 @@
+"""Runs, here and in Azure: starting, finding, following and ending them, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azft.api.planning import RecipeLike, access_of, plan
+from azft.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from azft.azureml.connection import Access, Connection
+    from azft.azureml.outputs import RemoteOutput
+    from azft.azureml.remote_runs import RemoteRun
+    from azft.modes.base import Mode
+    from azft.plan import Plan
+    from azft.run_summary import RunSummary
+    from azft.runs import Run, RunStore
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def submit(
+    what: Plan | RecipeLike,
+    *,
+    mode: str = "local",
+    again: bool = False,
+    force: bool = False,
+    wait: bool = True,
+    on_event: OnEvent | None = None,
+    access: Access | None = None,
+) -> Run:
+    """Carry out a plan, or a recipe planned for `mode`. The same plan twice is one run.
+
+    `again` asks for a second run of the same plan; `force` reuses no step of an earlier one; without `wait` the run
+    goes on in a process of its own, or in Azure. `on_event` gets each event as it happens; `access` says which
+    workspace and whose sign-in, where the mode needs one (`azft.azureml.connection.Access`).
+
+    Raises `FindingsError` when a finding stands in the way, `StalePlanError` when something changed since the plan was
+    made, `JobFailedError` when the run failed and `InterruptedRunError` when it was stopped.
+    """
+    from azft.modes import get_mode
+    from azft.plan import Plan
+
+    made = what if isinstance(what, Plan) else plan(what, mode)
+    _store()
+    mode_of_plan = get_mode(made.mode, access=access)
+    return mode_of_plan.submit(made, again=again, force=force, wait=wait, on_event=on_event)
+
+
+def runs() -> list[Run]:
+    """The runs of this folder (or of AZFT_HOME), newest first, as they were last known here."""
+    return _store().list()
+
+
+def remote_runs(*, access: Access | None = None) -> list[RemoteRun]:
+    """The runs of a workspace, whoever started them from where, newest first."""
+    from azft.azureml.remote_runs import list_remote
+
+    return list_remote(access_of(access).connect())
+
+
+def get_run(name: str | None = None, *, access: Access | None = None) -> Run:
+    """A run by its name or the start of it; the newest without a name. Raises `NotFoundError` with what there is.
+
+    With `access`, a run that is not known here is looked for in Azure by its whole name, and gets a record here.
+    """
+    store = _store()
+    if name is not None:
+        try:
+            return store.get(name)
+        except NotFoundError:
+            found = None if access is None else _adopt(name, access)
+            if found is None:
+                raise
+            return found
+    listed = store.list()
+    if not listed:
+        raise NotFoundError(f"There are no runs in {store.runs_folder}.", fix="Start one with: azft submit recipe.yaml")
+    return listed[0]
+
+
+def refresh(run: Run | str, *, access: Access | None = None) -> Run:
+    """The run, its record brought up to date from where it runs; nothing to do for a run on this machine.
+
+    Raises `UnreachableError` when that place does not answer; the record then says what was last known.
+    """
+    found = run_of(run)
+    if found.remote:
+        mode_of(found, access).refresh(found)
+    return found
+
+
+def resume(run: Run | str, *, wait: bool = True, on_event: OnEvent | None = None, access: Access | None = None) -> Run:
+    """Go on with a run that failed, was canceled or was cut off, from its last checkpoint. Raises as `submit` does."""
+    found = run_of(run)
+    return mode_of(found, access).resume(found, wait=wait, on_event=on_event)
+
+
+def cancel(run: Run | str, *, access: Access | None = None) -> Run:
+    """Ask a run to end; it saves a checkpoint first. Returns at once."""
+    found = run_of(run)
+    mode_of(found, access).cancel(found)
+    return found
+
+
+def summarize(run: Run | str) -> RunSummary:
+    """Where a run stands and what came of it: state, model, training, evaluation before and after, outputs."""
+    from azft.run_summary import summarize as read
+
+    return read(run_of(run))
+
+
+def follow_logs(
+    run: Run | str,
+    on_line: Callable[[dict[str, str]], None],
+    *,
+    step: str | None = None,
+    offsets: dict[str, int] | None = None,
+    on_event: OnEvent | None = None,
+    access: Access | None = None,
+) -> str:
+    """Pass on the lines of a run's logs as `{"step", "line"}` until it ends; returns the state it ended in.
+
+    `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of outages of the place
+    where it runs, which are waited out. Stopping this never stops the run.
+    """
+    import time
+
+    from azft.runs.watching import Pace, Refresher
+
+    found = run_of(run)
+    known = dict(offsets or {})
+    bring = Refresher(found, on_event, lambda remote: _refresh(remote, access))
+    pace = Pace.of(found)
+    while True:
+        bring()
+        state = found.state  # before the lines: whatever was written before the end is then read
+        news = False
+        for name in [step] if step is not None else found.log_steps():
+            lines, known[name] = found.log(name, known.get(name, 0))
+            for line in lines:
+                news = True
+                on_line({"step": name, "line": line})
+        if not state.active:
+            return str(state)
+        time.sleep(pace.next(news=news))
+
+
+def remote_outputs(run: Run | str, *, access: Access | None = None) -> list[RemoteOutput]:
+    """What a run in Azure has to give: each output, where it lies, how large it is."""
+    from azft.azureml.outputs import list_outputs
+
+    found = run_of(run)
+    return list_outputs(connect_for(found, access), found)
+
+
+def download(
+    run: Run | str,
+    names: Iterable[str] = (),
+    *,
+    folder: Path | str | None = None,
+    on_event: OnEvent | None = None,
+    access: Access | None = None,
+) -> dict[str, Path]:
+    """Bring outputs of a run in Azure here, all or the named ones, into the run's folder or another; their places.
+
+    May be cut off and repeated: what is here already and right is not fetched again.
+    """
+    from azft.azureml.outputs import download as fetch
+
+    found = run_of(run)
+    target = None if folder is None else Path(folder)
+    return fetch(connect_for(found, access), found, names, folder=target, on_event=on_event or (lambda _: None))
+
+
+def run_of(run: Run | str) -> Run:
+    """The run, found where only its name was given."""
+    return get_run(run) if isinstance(run, str) else run
+
+
+def mode_of(run: Run, access: Access | None = None) -> Mode:
+    """The mode that a run was submitted in."""
+    from azft.modes import get_mode
+
+    return get_mode(run.plan["mode"], access=access)
+
+
+def connect_for(run: Run, access: Access | None) -> Connection:
+    """A connection to the workspace of a run."""
+    from azft.azureml.teardown import connect_for as connect
+
+    return connect(run, access_of(access))
+
+
+def _store() -> RunStore:
+    """The runs' store. Runs that it hands out can be waited for, wherever they run."""
+    from azft.runs import RunStore as Store
+    from azft.runs.watching import refresh_with
+
+    refresh_with(_refresh)
+    return Store()
+
+
+def _adopt(name: str, access: Access) -> Run | None:
+    """The record of a run that only Azure knows; None when no workspace is known, or it has no such run."""
+    from azft.azureml.remote_runs import adopt, find_remote
+
+    try:
+        workspace = access.find()
+    except UsageError:
+        return None
+    connection = access.connect(workspace)
+    job = find_remote(connection, name)
+    return None if job is None else adopt(_store(), connection, job)
+
+
+def _refresh(run: Run, access: Access | None = None) -> None:
+    refresh(run, access=access)
