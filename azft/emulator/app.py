@@ -11,11 +11,12 @@ import socket
 import threading
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
@@ -51,6 +52,8 @@ MODULES = (
     "inference",
 )
 """Each has `ROUTES`; the first route that fits a request answers it."""
+
+Part = TypeVar("Part", bound=contextlib.AbstractContextManager[Any])
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +114,8 @@ class Emulator:
         self._server: server.Server | None = None
         self._certificate: Path | None = None
         self._router = _router()
-        self._closers: list[contextlib.AbstractContextManager[object]] = []
+        self._parts: dict[Callable[[Emulator], Any], contextlib.AbstractContextManager[Any]] = {}
+        self._parts_lock = threading.Lock()
         self._hidden = {path: float(found["until"]) for path, found in self.state.list("hidden")}
         self.crashes: list[str] = []
         """Tracebacks of the emulator's own failures; empty unless it has a bug."""
@@ -153,16 +157,18 @@ class Emulator:
         if self._server is not None:
             self._server.stop()
             self._server = None
-        for closer in reversed(self._closers):
-            closer.__exit__(None, None, None)
-        self._closers.clear()
+        for part in reversed(list(self._parts.values())):
+            part.__exit__(None, None, None)
         self.state.close()
         if self._lock is not None:
             self._lock.release()
 
-    def on_stop(self, closer: contextlib.AbstractContextManager[object]) -> None:
-        """Exit this context manager when the emulator stops (child processes, threads)."""
-        self._closers.append(closer)
+    def part(self, kind: Callable[[Emulator], Part]) -> Part:
+        """This emulator's one `kind` (its threads, its child processes), made when first asked for; it ends with it."""
+        with self._parts_lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self)
+            return cast("Part", self._parts[kind])
 
     def _listen(self) -> socket.socket:
         if self._port is not None:

@@ -11,7 +11,7 @@ from azft.emulator import online_deployments, provisioning, references, serverle
 from azft.emulator.endpoint_keys import require_key
 from azft.emulator.http import ApiError, Request, Response, Route
 from azft.emulator.online_documents import find_endpoint
-from azft.emulator.serving import model_servers
+from azft.emulator.serving import ModelServers
 from azft.emulator.state import Document
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _ask(emu: Emulator, model: Path, messages: list[dict[str, Any]], most: Any, 
         }
     except (TypeError, ValueError) as error:
         raise ApiError(400, "BadRequest", f"A parameter is no number: {error}") from None
-    return model_servers(emu).ask(model, question)
+    return emu.part(ModelServers).ask(model, question)
 
 
 def _messages(given: Any) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import traceback
 import uuid
-import weakref
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -87,19 +86,6 @@ class Workers(AbstractContextManager["Workers"]):
                 self._running.pop(name, None)
 
 
-_workers: weakref.WeakKeyDictionary[Emulator, Workers] = weakref.WeakKeyDictionary()
-_workers_lock = threading.Lock()
-
-
-def workers(emu: Emulator) -> Workers:
-    """The emulator's threads."""
-    with _workers_lock:
-        if emu not in _workers:
-            _workers[emu] = made = Workers(emu)
-            emu.on_stop(made)
-        return _workers[emu]
-
-
 def begin(emu: Emulator, job: Document) -> None:
     """Let a job that was just stored take its course."""
     properties = job["properties"]
@@ -116,7 +102,7 @@ def begin(emu: Emulator, job: Document) -> None:
         timeline=None if emu.settings.executor == "run" else _timeline(emu, job),
     )
     if emu.settings.executor == "run":
-        workers(emu).start(str(job["name"]))
+        emu.part(Workers).start(str(job["name"]))
 
 
 def resume(emu: Emulator) -> None:
@@ -129,7 +115,7 @@ def resume(emu: Emulator) -> None:
         if run["status"] == "CancelRequested":
             _cancel_runs(emu, name)
         else:
-            workers(emu).start(name)
+            emu.part(Workers).start(name)
 
 
 def observe(emu: Emulator, run_id: str) -> Document | None:
@@ -158,7 +144,7 @@ def cancel(emu: Emulator, name: str) -> None:
     if run is None or run["status"] in run_documents.TERMINAL:
         return
     run_documents.set_status(emu, name, "CancelRequested")
-    if not workers(emu).cancel(name):
+    if not emu.part(Workers).cancel(name):
         _cancel_runs(emu, name)
 
 

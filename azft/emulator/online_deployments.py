@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from azft.emulator import assets, compute, provisioning, references
 from azft.emulator.http import WORKSPACE, ApiError, Request, Response, Route, not_found
 from azft.emulator.online_documents import find_endpoint
-from azft.emulator.serving import model_servers
+from azft.emulator.serving import ModelServers
 from azft.emulator.state import Document
 from azft.emulator.workspace import resource_id, system_data
 
@@ -82,14 +82,14 @@ def get_logs(emu: Emulator, request: Request) -> Response:
     elif document.get("error"):
         lines = [str(document["error"]["message"])]
     else:
-        lines = [f"Loading {document['model']}", *model_servers(emu).log(model_folder(emu, document))]
+        lines = [f"Loading {document['model']}", *emu.part(ModelServers).log(model_folder(emu, document))]
     return Response(200, {"content": "\n".join(lines[-int(body.get("tail") or 2000) :]) + "\n"})
 
 
 def end(emu: Emulator, document: Document) -> Response:
     """Begin a deployment's end, and end the process that answered for it."""
     key = f"{document['endpoint']}/{document['name']}"
-    model_servers(emu).end(model_folder(emu, document))
+    emu.part(ModelServers).end(model_folder(emu, document))
     emu.state.delete(compute.CORES_IN_USE, f"deployment/{key.lower()}")
     return provisioning.delete(emu, KIND, key)
 

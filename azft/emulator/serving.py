@@ -10,7 +10,6 @@ import contextlib
 import json
 import subprocess
 import threading
-import weakref
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -58,19 +57,6 @@ class ModelServers(AbstractContextManager["ModelServers"]):
     ) -> None:
         for model in list(self._servers):
             self.end(model)
-
-
-_servers: weakref.WeakKeyDictionary[Emulator, ModelServers] = weakref.WeakKeyDictionary()
-_servers_lock = threading.Lock()
-
-
-def model_servers(emu: Emulator) -> ModelServers:
-    """The emulator's model processes."""
-    with _servers_lock:
-        if emu not in _servers:
-            _servers[emu] = made = ModelServers(emu)
-            emu.on_stop(made)
-        return _servers[emu]
 
 
 class _Server:
