@@ -21,7 +21,7 @@ from azft.catalog.system_pipelines import component_id, system_pipelines
 from azft.errors import FindingsError
 from azft.files import sha256_bytes, sha256_file
 from azft.findings import Finding, Severity, by_severity
-from azft.plan import Plan, PlannedInput, Target, catalog_sha256, planned_inputs, planned_steps
+from azft.plan import Plan, PlannedInput, Target, planned_inputs, planned_steps, seal
 from azft.planned_uploads import data_uploads, model_upload, own_uploads
 from azft.recipe_file import RecipeFile
 from azft.staging import code_hash
@@ -83,9 +83,7 @@ def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
         findings=tuple(by_severity(draft.findings(target))),
         target=target,
     )
-    target = target.model_copy(update={"catalog_sha256": catalog_sha256(plan)})
-    plan = plan.model_copy(update={"target": target})
-    return plan.model_copy(update={"hash": plan.computed_hash()})
+    return seal(plan)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from azft.catalog.folder import cached_sha256
 from azft.errors import FindingsError, UsageError
 from azft.files import sha256_bytes, sha256_file, sha256_tree
 from azft.findings import Finding, Severity, by_severity
-from azft.plan import Plan, PlannedInput, PlannedUpload, Target, catalog_sha256
-from azft.planned_uploads import NAME_CHARACTERS, data_name, data_uploads
+from azft.plan import Plan, PlannedInput, PlannedUpload, Target, seal
+from azft.planned_uploads import data_name, data_uploads, folder_upload
 from azft.recipe import Recipe
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
@@ -260,9 +260,7 @@ class _JobFile:
             findings=tuple(by_severity(found)),
             target=target,
         )
-        target = target.model_copy(update={"catalog_sha256": catalog_sha256(plan)})
-        plan = plan.model_copy(update={"target": target})
-        return plan.model_copy(update={"hash": plan.computed_hash()})
+        return seal(plan)
 
     def _model(self) -> tuple[GivenModel, list[PlannedUpload]]:
         """How the job names the model, and the upload of a local folder (an MLflow model's whole tree)."""
@@ -273,14 +271,7 @@ class _JobFile:
             return GivenModel(self._path_of("model"), "custom_model" if custom else "mlflow_model"), []
         files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
         digest = sha256_tree(folder) if files else sha256_bytes(b"")
-        upload = PlannedUpload(
-            kind="model",
-            name=f"azft-model-{digest[:NAME_CHARACTERS]}",
-            path=folder,
-            bytes=sum(file.stat().st_size for file in files),
-            files=len(files),
-            sha256=digest,
-        )
+        upload = folder_upload("model", "azft-model", folder, files, digest)
         given = GivenModel(upload.reference, "custom_model" if custom else "mlflow_model", folder)
         return given, [upload]
 

@@ -108,12 +108,9 @@ def build_pipeline(
     `model` a folder or an azureml:// id; `name` the job's name where it isn't the plan's. Raises `AzftError` when the
     SDK finds the job invalid.
     """
-    with quiet_sdk():
-        try:
-            from azure.ai.ml import Input, Output
-            from azure.ai.ml.entities import PipelineJob, PipelineJobSettings
-        except ImportError:
-            raise MissingDependencyError("azure-ai-ml", extra="azure", purpose="Building the pipeline") from None
+    with need_sdk("Building the pipeline"):
+        from azure.ai.ml import Input, Output
+        from azure.ai.ml.entities import PipelineJob, PipelineJobSettings
 
         paths: dict[str, str] = {entry.role: str(entry.path) for entry in plan.inputs}
         paths |= {f"{step}_parameters": str(parameters / f"{step}.json") for step in COMPONENTS}
@@ -183,6 +180,17 @@ def require_valid(job: Any) -> None:
         raise AzftError(
             f"Azure's SDK refuses the pipeline: {problems}.", fix="This is a fault of azft; please report it."
         )
+
+
+@contextmanager
+def need_sdk(purpose: str = "Building the job") -> Iterator[None]:
+    """The SDK's imports and objects, quietly. Raises `MissingDependencyError` where it isn't installed."""
+    with quiet_sdk():
+        try:
+            import azure.ai.ml  # noqa: F401
+        except ImportError:
+            raise MissingDependencyError("azure-ai-ml", extra="azure", purpose=purpose) from None
+        yield
 
 
 @contextmanager

@@ -64,10 +64,13 @@ class PlannedStep(_Part):
         return _PARAMETERS[self.name].model_validate(self.parameters).to_json()
 
 
+UploadKind = Literal["data", "parameters", "model", "code", "environment"]
+
+
 class PlannedUpload(_Part):
     """Something that Azure must have before the job starts. It is named by its contents, so it is sent once."""
 
-    kind: Literal["data", "parameters", "model", "code", "environment"]
+    kind: UploadKind
     name: str
     """The asset's name; for parameters the path in the workspace's blob store."""
     version: str = "1"
@@ -248,6 +251,14 @@ def make_plan(
         steps=planned_steps(recipe),
         findings=tuple(by_severity([*seen, *model.findings])),
     )
+    return seal(draft)
+
+
+def seal(draft: Plan) -> Plan:
+    """The draft with the hashes that its contents have: the catalog's, where it is for Azure, and then its own."""
+    if draft.target is not None:
+        target = draft.target.model_copy(update={"catalog_sha256": catalog_sha256(draft)})
+        draft = draft.model_copy(update={"target": target})
     return draft.model_copy(update={"hash": draft.computed_hash()})
 
 

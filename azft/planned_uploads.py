@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from azft.catalog.folder import folder_identity, loaded_files
 from azft.files import sha256_bytes, sha256_tree
-from azft.plan import PlannedInput, PlannedStep, PlannedUpload
+from azft.plan import PlannedInput, PlannedStep, PlannedUpload, UploadKind
 from azft.staging import code_files, code_hash, environment_folder
 
 NAME_CHARACTERS = 32
@@ -31,18 +31,21 @@ def data_uploads(inputs: Iterable[PlannedInput]) -> list[PlannedUpload]:
     return list(uploads.values())
 
 
-def model_upload(folder: Path) -> PlannedUpload:
-    """A model folder as an asset: the files that loading reads, and no others."""
-    files = loaded_files(folder)
-    identity = folder_identity(folder)
+def folder_upload(kind: UploadKind, stem: str, folder: Path, files: Sequence[Path], digest: str) -> PlannedUpload:
+    """A folder as an asset: its name is `stem` and the start of `digest`, the hash of the `files` that travel."""
     return PlannedUpload(
-        kind="model",
-        name=f"azft-model-{identity[:NAME_CHARACTERS]}",
+        kind=kind,
+        name=f"{stem}-{digest[:NAME_CHARACTERS]}",
         path=folder,
         bytes=sum(file.stat().st_size for file in files),
         files=len(files),
-        sha256=identity,
+        sha256=digest,
     )
+
+
+def model_upload(folder: Path) -> PlannedUpload:
+    """A model folder as an asset: the files that loading reads, and no others."""
+    return folder_upload("model", "azft-model", folder, loaded_files(folder), folder_identity(folder))
 
 
 def own_uploads(steps: Iterable[PlannedStep]) -> list[PlannedUpload]:
@@ -67,15 +70,5 @@ def own_uploads(steps: Iterable[PlannedStep]) -> list[PlannedUpload]:
     )
     for folder in dict.fromkeys(environment_folder(step.name) for step in steps):
         contents = [file for file in folder.rglob("*") if file.is_file()]
-        digest = sha256_tree(folder)
-        uploads.append(
-            PlannedUpload(
-                kind="environment",
-                name=f"azft-{folder.name}-{digest[:NAME_CHARACTERS]}",
-                path=folder,
-                bytes=sum(file.stat().st_size for file in contents),
-                files=len(contents),
-                sha256=digest,
-            )
-        )
+        uploads.append(folder_upload("environment", f"azft-{folder.name}", folder, contents, sha256_tree(folder)))
     return uploads

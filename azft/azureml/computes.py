@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from azft.azureml.errors import ConflictError, LimitError
 from azft.azureml.quota import find_size, read_quota
-from azft.azureml.resources import FAILED, Resource, Resources, settled, wire
+from azft.azureml.resources import FAILED, Resource, Resources, settled
 from azft.azureml.waiting import FailedResourceError, explain, wait_for
 from azft.catalog.vm_sizes import find_size as size_row
 from azft.errors import NotFoundError, UsageError
 from azft.findings import Finding, Severity, has_errors
+from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 from azft.plan import Plan, Target
 from azft.tags import TAG, labels

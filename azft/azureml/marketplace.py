@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from azft.azureml.resources import FAILED, SUCCEEDED, Resource, Resources, settled, wire
+from azft.azureml.resources import FAILED, SUCCEEDED, Resource, Resources, settled
 from azft.azureml.waiting import wait_for
 from azft.errors import AzftError
 from azft.files import sha256_bytes
+from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 
 if TYPE_CHECKING:

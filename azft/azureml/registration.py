@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azft.azureml.errors import MissingResourceError
-from azft.azureml.resources import Resource, Resources, settled, wire
+from azft.azureml.resources import Resource, Resources, settled
 from azft.azureml.storage import folder_files
 from azft.catalog.folder import cached_sha256
 from azft.errors import AzftError, JobFailedError, NotFoundError, UsageError
 from azft.files import sha256_tree
+from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 from azft.runs import Run, RunState
 from azft.tags import labels

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -144,21 +144,31 @@ class Resources:
 
     def put(self, kind: str, *names: str, body: Mapping[str, Any]) -> Accepted:
         """Create or replace a resource. Sent once: on an unclear answer the caller looks (`settled`)."""
-        path, version, _ = KINDS[kind]
-        url = f"{self._workspace}/{path.format(*names)}"
         what = f"Creating the {_words(kind, names)}"
 
-        def send() -> tuple[dict[str, Any] | None, Mapping[str, str]]:
-            return call(what, lambda: self._send("PUT", url, version, body=body), idempotent=False)
+        def send() -> Accepted:
+            return call(what, lambda: self.send(kind, *names, body=body), idempotent=False)
 
         try:
-            answer, headers = send()
+            return send()
         except SignInError as error:
             if getattr(getattr(error, "answer", None), "status", None) != 401:
                 raise
-            answer, headers = send()  # a token that expired on the way: nothing was carried out
-        operation = headers.get("Azure-AsyncOperation") or ""
-        return Accepted(_resource(kind, names, answer or {}), operation)
+            return send()  # a token that expired on the way: nothing was carried out
+
+    def send(
+        self,
+        kind: str,
+        *names: str,
+        body: Mapping[str, Any],
+        version: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Accepted:
+        """The one request of a PUT, with the SDK's own errors: for what settles them in another way than `put`."""
+        path, usual, _ = KINDS[kind]
+        url = f"{self._workspace}/{path.format(*names)}"
+        answer, answered = self._send("PUT", url, version or usual, body=body, headers=headers)
+        return Accepted(_resource(kind, names, answer or {}), answered.get("Azure-AsyncOperation") or "")
 
     def delete(self, kind: str, *names: str, **query: str) -> None:
         """Ask for a resource's end; one that is gone already is no error. It ends later: look with `get`."""
@@ -208,13 +218,15 @@ class Resources:
         *,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         missing: bool = False,
     ) -> tuple[dict[str, Any] | None, Mapping[str, str]]:
         """One request. `missing` turns 404 and 204 into None instead of an error."""
         from azure.core.rest import HttpRequest
 
         parameters = {**(query or {}), **({"api-version": version} if version else {})}
-        request = HttpRequest(method, url, params=parameters, headers={"Accept": "application/json"}, json=body)
+        wanted = {"Accept": "application/json", **(headers or {})}
+        request = HttpRequest(method, url, params=parameters, headers=wanted, json=body)
         # Any of the SDK's clients would do: they share the pipeline, and the address of the control plane.
         response = self.connection.client._service_client_01_2024_preview_arm.send_request(request)
         if missing and response.status_code == 404 and not _ABOVE.search(response.text()):
@@ -252,30 +264,26 @@ def settled(
             if attempt + 1 == _SENDS:
                 raise
             failure: AzftError = error
-            found = _look(resources, kind, names, error.answer.retry_after if error.answer else None)
+            asked = error.answer.retry_after if error.answer else None
+            found = look_again(lambda: resources.get(kind, *names), asked, _LOOKS)
             if found is None and isinstance(error, ConflictError):
                 raise
     raise failure
 
 
-def _look(resources: Resources, kind: str, names: tuple[str, ...], wait: float | None) -> Resource | None:
-    """Look a few times, because what was just made may not be seen at once. `wait`: seconds the service asked for."""
+def look_again(look: Callable[[], Resource | None], wait: float | None, pauses: Iterable[float]) -> Resource | None:
+    """Look, and after each pause once more, because what was just made may not be seen at once.
+
+    `wait`: seconds that the service asked for, before the first look.
+    """
     time_is = clock()
     if wait:
         time_is.sleep(min(wait, _LONGEST_WAIT))
-    for pause in (*_LOOKS, None):
-        if (found := resources.get(kind, *names)) is not None or pause is None:
+    for pause in (*pauses, None):
+        if (found := look()) is not None or pause is None:
             return found
         time_is.sleep(pause)
     return None
-
-
-def wire(entity: Any) -> dict[str, Any]:
-    """The JSON of one of the SDK's REST objects."""
-    from azure.ai.ml._restclient.arm_ml_service._utils.model_base import SdkJSONEncoder
-
-    body: dict[str, Any] = json.loads(json.dumps(entity, cls=SdkJSONEncoder, exclude_readonly=True))
-    return body
 
 
 def _words(kind: str, names: tuple[str, ...]) -> str:

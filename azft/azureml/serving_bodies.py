@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from azft.azureml.resources import wire
 from azft.files import sha256_tree
+from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 from azft.staging import bundled
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from azft.azureml import uploads
 from azft.azureml.errors import Answer, ConflictError, ServiceError, ServiceUnavailableError
-from azft.azureml.patience import Patience, call, clock
-from azft.azureml.resources import Resource, Resources, wire
+from azft.azureml.patience import Patience, call
+from azft.azureml.resources import Resource, Resources, look_again
 from azft.errors import AzftError
 from azft.payloads import build_job
+from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 from azft.plan import Plan
 from azft.tags import TAG
@@ -32,7 +33,6 @@ SENDS = 4
 """How often the job is sent at most; each time under the same name, and only after looking."""
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between looks for a job that may have been started and isn't visible yet."""
-_LONGEST_WAIT = 60.0
 _VERSIONS = {"FineTuning": "2024-10-01-preview", "Pipeline": "2024-01-01-preview", "Command": "2025-01-01-preview"}
 """Job type -> the API version that azure-ai-ml 1.35 sends it with."""
 _REGISTERING = Patience(attempts=10)
@@ -116,7 +116,9 @@ def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -
             answer = error.answer or Answer()
             if answer.status == 403 or (answer.status == 401 and last):
                 raise
-            found = _look(connection, name, plan.hash, answer)
+            # A clear refusal needs one look; a job that may have been started may not be seen at once.
+            pauses = LOOKS if answer.unclear else ()
+            found = look_again(lambda: find_job(connection, name, plan.hash), answer.retry_after, pauses)
             if found is not None:
                 return Submitted(found, started=attempt > 0 or answer.unclear)
             if last or not (answer.unclear or answer.status == 401):
@@ -130,41 +132,15 @@ def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -
 def _put(connection: Connection, name: str, body: dict[str, Any]) -> Resource:
     """One request. A pipeline runs as whoever submits it, so it carries a token for Azure ML of theirs."""
     from azure.ai.ml._azure_environments import _get_aml_resource_id_from_metadata
-    from azure.core.rest import HttpRequest
 
     kind = str(body["properties"]["jobType"])
-    headers = {"Accept": "application/json"}
+    headers = {}
     if kind == "Pipeline":
         headers["x-azureml-token"] = connection.credential.get_token(
             f"{_get_aml_resource_id_from_metadata()}/.default"
         ).token
-    request = HttpRequest(
-        "PUT",
-        f"{connection.workspace.id}/jobs/{name}",
-        params={"api-version": _VERSIONS.get(kind, _VERSIONS["Pipeline"])},
-        headers=headers,
-        json=body,
-    )
-    response = connection.client._service_client_01_2024_preview_arm.send_request(request)
-    response.raise_for_status()
-    answer = response.json()
-    properties = answer.get("properties") or {}
-    return Resource(
-        "job", (name,), str(answer.get("id") or ""), tags=properties.get("tags") or {}, properties=properties
-    )
-
-
-def _look(connection: Connection, name: str, plan_hash: str, answer: Answer) -> Resource | None:
-    """Look for a job that may have been started. A clear refusal needs one look, anything else several."""
-    time_is = clock()
-    if answer.retry_after:
-        time_is.sleep(min(answer.retry_after, _LONGEST_WAIT))
-    for pause in (*(LOOKS if answer.unclear else ()), None):
-        found = find_job(connection, name, plan_hash)
-        if found is not None or pause is None:
-            return found
-        time_is.sleep(pause)
-    return None
+    version = _VERSIONS.get(kind, _VERSIONS["Pipeline"])
+    return Resources(connection).send("job", name, body=body, version=version, headers=headers).resource
 
 
 def _require_ours(job: Resource, plan_hash: str) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from azft.azureml.errors import ServiceError
 from azft.azureml.patience import clock
-from azft.azureml.resources import Resources, wire
+from azft.azureml.resources import Resources
 from azft.azureml.storage import SHA256, folder_files
 from azft.catalog.folder import cached_sha256, loaded_files
 from azft.errors import AzftError, StalePlanError
 from azft.files import sha256_file
+from azft.payloads.wire import wire
 from azft.plan import Plan, PlannedUpload
 
 if TYPE_CHECKING:

@@ -61,11 +61,8 @@ def command(
     """
     from azft import api
     from azft.files import write_bytes
-    from azft.recipe_file import load_recipe
 
-    if job_file is not None and overrides:
-        raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
-    plan = api.plan_from_azureml(job_file) if job_file else api.plan(load_recipe(recipe, overrides=overrides), mode)
+    plan = make_plan(recipe, overrides, mode, job_file)
     if check_remote:
         plan = api.check_remote(plan, access=access)
     if out is not None:
@@ -79,6 +76,18 @@ def command(
     if out is not None:
         note(f"Saved as {out}. Carry it out with: azft submit {out}")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
+
+
+def make_plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | None) -> Plan:
+    """The plan of a recipe and its --set options, or of an Azure ML job file in its place."""
+    from azft import api
+    from azft.recipe_file import load_recipe
+
+    if job_file is None:
+        return api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if overrides:
+        raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
+    return api.plan_from_azureml(job_file)
 
 
 def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:

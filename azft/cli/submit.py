@@ -100,14 +100,10 @@ def command(
 
 def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | None) -> Plan:
     from azft import api
-    from azft.recipe_file import load_recipe
+    from azft.cli.plan import make_plan
 
-    if job_file is not None:
-        if overrides:
-            raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
-        return api.plan_from_azureml(job_file)
-    if not recipe.endswith(".json"):
-        return api.plan(load_recipe(recipe, overrides=overrides), mode)
+    if job_file is not None or not recipe.endswith(".json"):
+        return make_plan(recipe, overrides, mode, job_file)
     if overrides:
         raise UsageError(
             "--set can't change a saved plan.", fix="Make a new one: azft plan recipe.yaml --set ... --out"

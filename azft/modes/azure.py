@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from azft.azureml.connection import Access
 from azft.errors import (
@@ -21,7 +21,7 @@ from azft.errors import (
     UsageError,
 )
 from azft.files import write_json
-from azft.modes.base import OnEvent
+from azft.modes.base import OnEvent, ignore, read_plan
 from azft.pipeline import write_parameters
 from azft.plan import Plan, require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
@@ -70,14 +70,14 @@ class AzureMode:
         require_no_errors(plan)
         require_fresh(plan)
         connection = self.access.connect()
-        tell = on_event or _ignore
+        tell = on_event or ignore
         run = self._claim(connection, plan, again=again or (force and self._is_done(plan)))
         started = self._start(self._connect(run), run, plan, force=force, tell=tell)
         return self._watch(run, wait=wait, tell=tell, adopted=not started)
 
     def resume(self, run: Run, *, wait: bool = True, on_event: OnEvent | None = None) -> Run:
         """See `Mode.resume`. Starts a second job of the run, which finds the first one's checkpoints."""
-        tell = on_event or _ignore
+        tell = on_event or ignore
         connection = self._connect(run)
         self.refresh(run)  # an outage is an error here: what was last known may be long over, and nothing would start
         state = run.state
@@ -156,20 +156,8 @@ class AzureMode:
             return
 
     def _is_done(self, plan: Plan) -> bool:
-        latest = self._latest(plan)[0]
+        latest, _ = self.store.latest(plan.run_name, plan.hash)
         return latest is not None and latest.state is RunState.COMPLETED
-
-    def _latest(self, plan: Plan) -> tuple[Run | None, int]:
-        """The newest run of a plan that is known here, and how many there are."""
-        latest: Run | None = None
-        number = 1
-        name = plan.run_name
-        while run := self.store.find(name):
-            if run.plan["hash"] != plan.hash:
-                raise UsageError(f"{run.folder} holds another plan's run.", fix="Rename the recipe, or move that run.")
-            latest, number = run, number + 1
-            name = f"{plan.run_name}-{number}"
-        return latest, number - 1
 
     def _claim(self, connection: Connection, plan: Plan, *, again: bool) -> Run:
         """The run of a plan: the latest that is known, or a new record. Nothing is sent yet."""
@@ -178,7 +166,7 @@ class AzureMode:
 
         assert plan.target is not None
         with self.store.naming():
-            latest, _ = self._latest(plan)
+            latest, _ = self.store.latest(plan.run_name, plan.hash)
             if latest is not None and (not again or not latest.remote or not latest.azure["submitted"]):
                 self._require_here(connection, latest)
                 self._complete(latest, plan)
@@ -213,11 +201,7 @@ class AzureMode:
                 f"Run {run.name} was started on another machine, and its plan is there.",
                 fix="Resume it there, or submit its recipe here first: azft submit recipe.yaml",
             )
-        try:
-            return Plan.from_json((run.folder / "plan.json").read_bytes())
-        except (OSError, ValueError) as error:
-            what = f"The plan of run {run.name} can't be read: {str(error).splitlines()[0]}."
-            raise NotFoundError(what, fix="Submit the recipe again with this version of azft.") from None
+        return read_plan(run)
 
     def _next_job(self, run: Run) -> None:
         """Name the next job of a run, in the record first."""
@@ -317,7 +301,3 @@ class AzureMode:
         if wait and status.state is RunState.INTERRUPTED:
             raise InterruptedRunError(status.message or f"Run {run.name} was interrupted.", fix=status.fix)
         return run
-
-
-def _ignore(_event: dict[str, Any]) -> None:
-    """For callers who don't want events."""

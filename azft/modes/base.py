@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from azft.errors import NotFoundError
 from azft.plan import Plan
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, Status
@@ -66,3 +67,16 @@ class Mode(Protocol):
     def outputs(self, run: Run) -> dict[str, Path]:
         """What came out, by name."""
         ...
+
+
+def read_plan(run: Run) -> Plan:
+    """The plan of a run. Raises `AzftError` when another version of azft wrote it."""
+    try:
+        return Plan.from_json((run.folder / "plan.json").read_bytes())
+    except (OSError, ValueError) as error:
+        what = f"The plan of run {run.name} can't be read: {str(error).splitlines()[0]}."
+        raise NotFoundError(what, fix="Submit the recipe again with this version of azft.") from None
+
+
+def ignore(_event: dict[str, Any]) -> None:
+    """For callers who don't want events."""

@@ -14,12 +14,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import azft
-from azft.errors import AzftError, InterruptedRunError, JobFailedError, NotFoundError, UsageError
+from azft.errors import AzftError, InterruptedRunError, JobFailedError, UsageError
 from azft.findings import Finding, Severity
-from azft.modes.base import OnEvent
+from azft.modes.base import OnEvent, ignore, read_plan
 from azft.modes.local_work import carry_out
 from azft.plan import Plan, make_plan, require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
@@ -59,13 +58,13 @@ class LocalMode:
         require_no_errors(plan)
         require_fresh(plan)
         run = self._claim(plan, again=again, force=force)
-        return self._run(run, force=force, wait=wait, on_event=on_event or _ignore)
+        return self._run(run, force=force, wait=wait, on_event=on_event or ignore)
 
     def resume(self, run: Run, *, wait: bool = True, on_event: OnEvent | None = None) -> Run:
         """See `Mode.resume`. The run keeps its own recipe; data, model and code must be what they were."""
         if run.state is not RunState.COMPLETED:
             require_fresh(read_plan(run), recipe=False)
-        return self._run(run, force=False, wait=wait, on_event=on_event or _ignore)
+        return self._run(run, force=False, wait=wait, on_event=on_event or ignore)
 
     def refresh(self, run: Run) -> None:
         """See `Mode.refresh`: the record is the run's own, always up to date."""
@@ -92,15 +91,7 @@ class LocalMode:
     def _claim(self, plan: Plan, *, again: bool, force: bool) -> Run:
         """The run of a plan: the latest that is there, or a new one."""
         with self.store.naming():
-            name, number = plan.run_name, 1
-            latest: Run | None = None
-            while run := self.store.find(name):
-                if run.plan["hash"] != plan.hash:
-                    raise UsageError(
-                        f"{run.folder} holds another plan's run.", fix="Rename the recipe, or move that run."
-                    )
-                latest, number = run, number + 1
-                name = f"{plan.run_name}-{number}"
+            latest, name = self.store.latest(plan.run_name, plan.hash)
             if latest is not None and not again and not (force and latest.state is RunState.COMPLETED):
                 return latest
             return self.store.create(name, plan=plan.model_dump(mode="json"), recipe=plan.recipe)
@@ -120,15 +111,6 @@ class LocalMode:
                 carry_out(run, read_plan(run), self.store, force=force, on_event=on_event)
                 return run
         return _follow(run, on_event)
-
-
-def read_plan(run: Run) -> Plan:
-    """The plan of a run. Raises `AzftError` when another version of azft wrote it."""
-    try:
-        return Plan.from_json((run.folder / "plan.json").read_bytes())
-    except (OSError, ValueError) as error:
-        what = f"The plan of run {run.name} can't be read: {str(error).splitlines()[0]}."
-        raise NotFoundError(what, fix="Submit the recipe again with this version of azft.") from None
 
 
 def _follow(run: Run, on_event: OnEvent) -> Run:
@@ -202,7 +184,3 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
             file=str(recipe_file.path),
             line=recipe_file.line_of("modes", "local", "processes"),
         )
-
-
-def _ignore(_event: dict[str, Any]) -> None:
-    """For callers who don't want events."""

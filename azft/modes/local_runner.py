@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from azft.errors import AzftError
-from azft.modes.local import read_plan
+from azft.modes.base import ignore, read_plan
 from azft.modes.local_work import carry_out
 from azft.redact import redact
 from azft.runs import Run, RunState, RunStore
@@ -30,9 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not held or run.recorded_status().state is RunState.COMPLETED:
             return 0
         try:
-            carry_out(
-                run, read_plan(run), RunStore(run.folder.parent.parent), force=args.force, on_event=lambda _: None
-            )
+            carry_out(run, read_plan(run), RunStore(run.folder.parent.parent), force=args.force, on_event=ignore)
         except AzftError as error:
             sys.stderr.write(redact(f"{error}\n"))
             return int(error.exit_code)

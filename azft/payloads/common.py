@@ -1,12 +1,9 @@
-"""What every payload shares: the labels by which a job is found again, and the SDK without its noise."""
+"""What every payload shares: how a job calls its data and its model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
-from azft.errors import MissingDependencyError
-from azft.pipeline import quiet_sdk
 from azft.plan import Plan
 from azft.planned_uploads import data_name
 
@@ -24,14 +21,3 @@ def model_reference(plan: Plan, references: Mapping[str, str]) -> str:
     assert plan.target is not None
     upload = plan.target.upload("model")
     return plan.target.model_id if upload is None else references.get(upload.name, upload.reference)
-
-
-@contextmanager
-def need_sdk() -> Iterator[None]:
-    """The SDK's imports and objects, without the lines about experimental classes that it logs."""
-    with quiet_sdk():
-        try:
-            import azure.ai.ml  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError("azure-ai-ml", extra="azure", purpose="Building the job") from None
-        yield

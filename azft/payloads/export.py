@@ -18,8 +18,7 @@ from azft.catalog.folder import loaded_files
 from azft.errors import UsageError
 from azft.files import atomic_path, write_text
 from azft.payloads.build import build_job
-from azft.payloads.common import need_sdk
-from azft.pipeline import write_parameters
+from azft.pipeline import need_sdk, write_parameters
 from azft.plan import Plan, PlannedUpload, require_no_errors
 from azft.planned_uploads import data_name
 from azft.staging import COMPONENTS, component_file, environment_folder, stage_code

@@ -6,7 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from azft.payloads.common import data_references, model_reference, need_sdk
+from azft.payloads.common import data_references, model_reference
+from azft.pipeline import need_sdk
 from azft.plan import Plan
 from azft.tags import labels
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from azft.catalog.system_pipelines import output_types, system_pipelines
-from azft.payloads.common import data_references, model_reference, need_sdk
-from azft.pipeline import require_valid
+from azft.payloads.common import data_references, model_reference
+from azft.pipeline import need_sdk, require_valid
 from azft.plan import Plan
 from azft.tags import MODEL_TAG, labels
 from azft.targets.system import DATA_INPUTS

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from azft.errors import NotFoundError
+from azft.errors import NotFoundError, UsageError
 from azft.files import atomic_path, write_json, write_text
 from azft.runs.record import Run, RunState, Status, now
 
@@ -66,6 +66,20 @@ class RunStore:
         """The run of this name, or None."""
         folder = self.runs_folder / name
         return Run(folder) if name and Path(name).name == name and (folder / "plan.json").is_file() else None
+
+    def latest(self, name: str, plan_hash: str) -> tuple[Run | None, str]:
+        """The newest run of the plan whose first run has this name (NAME, NAME-2, ...), and the next name that is free.
+
+        Raises `UsageError` when one of the names is another plan's. Hold `naming` meanwhile.
+        """
+        latest: Run | None = None
+        number, free = 1, name
+        while run := self.find(free):
+            if run.plan["hash"] != plan_hash:
+                raise UsageError(f"{run.folder} holds another plan's run.", fix="Rename the recipe, or move that run.")
+            latest, number = run, number + 1
+            free = f"{name}-{number}"
+        return latest, free
 
     def get(self, name: str) -> Run:
         """The run of this name, or of the only one that starts with it. Raises `NotFoundError` with what there is."""

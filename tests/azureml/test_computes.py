@@ -10,8 +10,8 @@ import pytest
 
 from azft.azureml.computes import ensure_compute
 from azft.azureml.errors import ConflictError, LimitError
-from azft.azureml.resources import wire
 from azft.errors import NotFoundError, UsageError
+from azft.payloads.wire import wire
 from azft.plan import Plan
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated

@@ -15,9 +15,9 @@ import pytest
 from azft.azureml.deployment import DeploymentFailedError, deploy
 from azft.azureml.endpoint_records import recorded
 from azft.azureml.errors import ConflictError, LimitError, ServiceUnavailableError
-from azft.azureml.resources import wire
 from azft.azureml.serving_choice import choose_name
 from azft.errors import ExitCode, FindingsError, UsageError
+from azft.payloads.wire import wire
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 

@@ -14,9 +14,9 @@ from azft.azureml.ending import end
 from azft.azureml.endpoint_records import EndpointRecord, recorded, remember
 from azft.azureml.errors import ServiceUnavailableError
 from azft.azureml.inventory import read_inventory
-from azft.azureml.resources import wire
 from azft.azureml.teardown import Whole, end_all, look, select
 from azft.errors import NotFoundError, UsageError
+from azft.payloads.wire import wire
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 

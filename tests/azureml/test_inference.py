@@ -14,8 +14,9 @@ from azft.azureml import inference
 from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError, ServiceUnavailableError
 from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint, score_text
-from azft.azureml.resources import Resource, wire
+from azft.azureml.resources import Resource
 from azft.errors import AzftError, NotFoundError
+from azft.payloads.wire import wire
 from tests.helpers.azure_runs import MODEL, SIZE, Azure, emulated
 
 SAID = [{"role": "user", "content": "hello"}]

@@ -16,9 +16,10 @@ from azft.azureml.credentials import Credential
 from azft.azureml.errors import SignInError
 from azft.azureml.registry_facts import parse_facts
 from azft.azureml.remote_check import check, check_plan, identity
-from azft.azureml.resources import Resources, wire
+from azft.azureml.resources import Resources
 from azft.emulator.registry import seed_model
 from azft.findings import Finding, Severity
+from azft.payloads.wire import wire
 from azft.plan import Plan
 from tests.helpers.azure_runs import MODEL, SIZE, Azure, emulated
 

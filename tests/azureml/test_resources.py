@@ -10,8 +10,9 @@ import pytest
 
 from azft.azureml.errors import ConflictError, ServiceUnavailableError
 from azft.azureml.quota import Quota, Size, read_quota
-from azft.azureml.resources import KINDS, Accepted, Resource, settled, wire
+from azft.azureml.resources import KINDS, Accepted, Resource, settled
 from azft.emulator import jobs
+from azft.payloads.wire import wire
 from tests.helpers.azure_runs import Azure, emulated
 
 
