@@ -55,6 +55,13 @@ def test_pins_are_the_versions_that_the_tests_run_on(environment: str) -> None:
         assert installed == version, name
 
 
+@pytest.mark.parametrize("environment", ["prepare", "train"])
+def test_a_new_release_changes_neither_the_images_nor_what_the_tests_run_on(environment: str) -> None:
+    lines = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constrained = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert requirements(environment).items() <= constrained.items()
+
+
 def test_images_are_pinned_and_microsofts() -> None:
     for environment in ("prepare", "train"):
         dockerfile = (CHECKOUT / "environments" / environment / "Dockerfile").read_text()
