@@ -22,6 +22,9 @@ class RunSummary:
     attempt: int
     mode: str
     created: str
+    """When its plan was made."""
+    started: str | None
+    """When it was first begun here, or taken by Azure; None before that."""
     model: str
     stand_in: bool
     folder: str
@@ -49,6 +52,7 @@ def summarize(run: Run) -> RunSummary:
         attempt=status.attempt,
         mode=plan["mode"],
         created=plan["created"],
+        started=run.started(),
         model=plan["model"]["description"],
         stand_in=plan["model"]["kind"] == "stand-in",
         folder=str(_short(run.folder)),

@@ -78,6 +78,7 @@ def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
         }
         record = describe(connection.workspace, job.name, name, target["service"])
         record["jobs"] = [found.name for found in jobs] or [job.name]
+        record["started_at"] = jobs[0].created if jobs else None
         run = store.create(name, plan=plan, recipe={}, azure=record)
     mark_submitted(run, job)
     return run
@@ -98,6 +99,7 @@ def describe(workspace: Workspace, job: str, run: str, service: str) -> dict[str
         "studio_url": None,
         "submitted": False,
         "submitted_at": None,
+        "started_at": None,
     }
 
 

@@ -71,8 +71,9 @@ def mark_submitted(run: Run, job: Resource) -> None:
     """Note in azure.json that the job is in Azure."""
     services = job.properties.get("services") or {}
     studio = (services.get("Studio") or {}).get("endpoint")
-    given = {"submitted": True, "job_id": job.id, "studio_url": studio, "submitted_at": job.created or now()}
-    write_json(run.folder / "azure.json", {**run.azure, **given})
+    record, taken = run.azure, job.created or now()
+    given = {"submitted": True, "job_id": job.id, "studio_url": studio, "submitted_at": taken}
+    write_json(run.folder / "azure.json", {**record, **given, "started_at": record.get("started_at") or taken})
 
 
 @dataclass

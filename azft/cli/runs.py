@@ -39,8 +39,8 @@ What other machines started in Azure:
 def command(remote: bool, access: Any, output: Output) -> None:
     """List the runs of this folder, newest first.
 
-    They lie in .azft/runs (AZFT_HOME moves .azft). The last two columns are the held-out loss before and after. The
-    state of a run in Azure is the one last known here; `azft status` looks it up.
+    They lie in .azft/runs (AZFT_HOME moves .azft). Times are UTC; the last two columns are the held-out loss before and
+    after. The state of a run in Azure is the one last known here; `azft status` looks it up.
     """
     from azft import api
 
@@ -67,18 +67,22 @@ def _view(summaries: list[RunSummary]) -> RenderableType:
 def _remote_view(found: list[RemoteRun]) -> RenderableType:
     from azft.cli import views
 
-    rows = [(r.name, r.state, r.mode, r.created[:16].replace("T", " "), r.started_by, r.job) for r in found]
+    rows = [(r.name, r.state, r.mode, _minute(r.created), r.started_by, r.job) for r in found]
     return views.table(("run", "state", "mode", "started", "by", "job"), rows)
 
 
 def _row(summary: RunSummary) -> list[object]:
     evaluation = summary.evaluation or {}
     losses = [evaluation.get(model, {}).get("loss") for model in ("base", "tuned")]
-    started = summary.created[:16].replace("T", " ")
     return [
         summary.name,
         summary.state,
         summary.mode,
-        started,
+        _minute(summary.started),
         *(f"{loss:.3f}" if loss is not None else None for loss in losses),
     ]
+
+
+def _minute(time: str | None) -> str | None:
+    """`2026-11-24 03:40`, as in the record: UTC."""
+    return time and time[:16].replace("T", " ")

@@ -112,6 +112,15 @@ class Run:
         """Where in Azure it runs: workspace, job, address in the studio. Only a remote run has it."""
         return self._read("azure.json")
 
+    def started(self) -> str | None:
+        """When it was first begun: here, or as a job that Azure took (ISO 8601); None as long as it wasn't."""
+        if self.remote:
+            record = self.azure
+            found = record.get("started_at") or record.get("submitted_at")  # records of before have the last job's only
+            return str(found) if found else None
+        begun = (event for event in self.events()[0] if event.get("event") == "run-started")
+        return next((str(event["time"]) for event in begun), None)
+
     def refreshed(self) -> str | None:
         """When what runs elsewhere was last brought up to date here (UTC, ISO 8601); None when it never was."""
         try:

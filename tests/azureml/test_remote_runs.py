@@ -64,6 +64,7 @@ def test_a_run_of_another_machine_gets_a_record_here(azure: Azure, tmp_path: Pat
     assert run.remote
     assert run.name == started.name
     assert run.plan["hash"] == started.plan["hash"]
+    assert run.started() == started.started() == job.created
     assert workspace_of(run).same_as(connection.workspace)
     MaasMode(store.root).refresh(run)
     assert run.state is RunState.COMPLETED
