@@ -19,7 +19,7 @@ from azft.findings import Finding, Severity, by_severity
 from azft.recipe_file import RecipeFile
 
 if TYPE_CHECKING:
-    from azft.data.masking import ChatRenderer
+    from azft.data.rendering import Renderer
 
 
 def check_recipe(recipe_file: RecipeFile, *, near_duplicates: bool = True, processes: int | None = None) -> DataReport:
@@ -49,30 +49,32 @@ def _check(
         processes=processes,
         # A stand-in has the family's template, and a tokenizer of its own whose counts say nothing about the model's.
         lengths=renderer.count_tokens if renderer is not None and real else None,
-        trial=TemplateTrial(renderer.text, renderer.probe.control_texts) if renderer is not None else None,
+        trial=TemplateTrial(renderer.text, renderer.control_texts) if renderer is not None else None,
         context_length=model.context_length if model else None,
     )
     return replace(report, findings=tuple(by_severity([*report.findings, *found])))
 
 
-def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[ChatRenderer | None, Sequence[Finding]]:
+def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[Renderer | None, Sequence[Finding]]:
     """What renders rows and counts tokens, and what is wrong with the tokenizer or template."""
     if model is None:
         return None, ()
     try:
         with needs("data", "Rendering rows"):
-            from azft.data.masking import ChatRenderer
+            from azft.data.renderers import Rendering, renderer_for
             from azft.data.template_probe import RefusalError
             from azft.data.tokenizer import load_tokenizer
     except MissingDependencyError:  # lengths stay unchecked, and the report says so
         return None, ()
     place = (str(recipe_file.path), recipe_file.line_of("model"))
     try:
-        renderer = ChatRenderer(load_tokenizer(materialize(model)))
+        recipe = recipe_file.recipe
+        rendering = Rendering(recipe.data.prompt, tuple(recipe.data.labels), recipe.training.max_length)
+        renderer = renderer_for(recipe.task, load_tokenizer(materialize(model)), rendering)
     except RefusalError as refusal:
         return None, [refusal.finding(*place)]
     except AzftError as error:
         if model.path is None:  # no rows to train a stand-in's tokenizer on, which the data check says better
             return None, ()
         return None, [Finding("model-tokenizer", Severity.ERROR, error.message, error.fix, *place)]
-    return renderer, renderer.probe.findings
+    return renderer, renderer.findings

@@ -42,6 +42,8 @@ class PrepareParameters(Parameters):
     columns: dict[str, str]
     validation_split: float | None
     """Share of the training rows to split off; None when there is a validation file."""
+    prompt: str | None
+    labels: tuple[str, ...]
     long_rows: Literal["drop", "truncate", "split", "error"]
     max_length: int
     packing: bool
@@ -55,6 +57,8 @@ class PrepareParameters(Parameters):
             task=recipe.task,
             columns=data.columns,
             validation_split=None if data.validation else data.validation_split,
+            prompt=data.prompt,
+            labels=tuple(data.labels),
             long_rows=data.long_rows,
             max_length=training.max_length,
             packing=training.packing,

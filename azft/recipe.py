@@ -48,6 +48,16 @@ class Data(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="The task's column: the file's column, where the two names differ."
     )
+    prompt: str | None = Field(
+        None,
+        description="How a row's columns make the prompt, for tasks that have one: text with {column} in the places of "
+        "their values; by default the task's own. A line whose column the row lacks is left out.",
+    )
+    labels: list[str] = Field(
+        default_factory=list,
+        description="The labels of a classification, in the order of their numbers; by default all that the training "
+        "rows have, by name.",
+    )
     long_rows: Literal["drop", "truncate", "split", "error"] = Field(
         "drop",
         description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "

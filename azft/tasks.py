@@ -1,36 +1,62 @@
 """The task table: what a row of data must look like, and what a task makes of it.
 
-A new task is a new row here, a renderer in `azft.data` that turns its rows into token ids and a loss mask, and nothing
-else. Only tasks whose whole path exists are listed.
+A new task is a new row here and, where no row of `azft.data.renderers` and `azft.training.objectives` fits, one there.
+Only tasks whose whole path exists are listed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column that a task reads. `kind` names the shape of its values, which the data check verifies."""
+    """One column that a task reads. `kind` names the shape of its values, which the data check verifies.
+
+    `aliases` are other names by which data sets know it: taken for it when the file has one of them and no column of
+    the task's own name, and said.
+    """
 
     name: str
     kind: str
     help: str
     required: bool = True
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A row of the table.
 
-    `head` is the transformers auto class that loads the model; `metrics` are what evaluation reports, best known first.
+    `rendering` names how a row becomes tokens (`azft.data.renderers`), `objective` what is learned from them and with
+    which head (`azft.training.objectives`). `metrics` are what evaluation reports, best known first.
     """
 
     name: str
     title: str
     columns: tuple[Column, ...]
-    head: str
+    rendering: str
+    objective: str
     metrics: tuple[str, ...]
+    forms: tuple[tuple[str, ...], ...] = ()
+    """Sets of columns, one of which a row must have; () means every required column."""
+    target: str | None = None
+    """The column that is learned; the others come before it. None: the first column says by itself what is learned."""
+    prompt: str = ""
+    """How the columns before the target make the prompt, with {column} in the places of their values."""
+    pipeline_tag: str = "text-generation"
+    """What model hubs call it."""
+
+    def column(self, name: str) -> Column:
+        """The column of this name; `KeyError` where there is none."""
+        return {column.name: column for column in self.columns}[name]
+
+    def form_of(self, given: Iterable[str]) -> tuple[str, ...]:
+        """The set of columns that a row with the `given` ones must have: the one that misses least of them."""
+        names = set(given)
+        forms = self.forms or (tuple(column.name for column in self.columns if column.required),)
+        return min(forms, key=lambda form: len(set(form) - names))
 
 
 TASKS: dict[str, Task] = {
@@ -43,8 +69,25 @@ TASKS: dict[str, Task] = {
                 Column("messages", "messages", "a list of {role, content}; roles: system, user, assistant, tool"),
                 Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
             ),
-            head="AutoModelForCausalLM",
+            rendering="chat",
+            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy"),
         ),
+        Task(
+            name="text-generation",
+            title="Text: the model learns to continue, whole texts or the completion of a prompt",
+            columns=(
+                Column("text", "text", "a text that is learned from its first word to its last", required=False,
+                       aliases=("content", "document")),
+                Column("prompt", "text", "what comes before", required=False, aliases=("input", "instruction")),
+                Column("completion", "text", "what is learned", required=False,
+                       aliases=("output", "response", "ground_truth")),
+            ),
+            rendering="text",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy"),
+            forms=(("text",), ("prompt", "completion")),
+            target="completion",
+        ),
     )
-}
+}  # fmt: skip

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from azft.data import duplicates
+from azft.data.column_names import resolve_columns
 from azft.data.formats import SPLITTABLE, look_at
 from azft.data.near_pairs import NearFile, near_duplicates
 from azft.data.rules import PREFIX, RULES, Problem, finding
@@ -106,9 +107,10 @@ def check_data(
     limit, source = recipe.training.max_length, "training.max_length"
     if context_length is not None and context_length < limit:
         limit, source = context_length, "the model's context"
-    return check_files(
+    columns, guesses = resolve_columns(recipe.task, data.columns, files["train"])
+    report = check_files(
         recipe.task,
-        data.columns,
+        columns,
         files,
         near=near_duplicates,
         processes=processes,
@@ -116,6 +118,7 @@ def check_data(
         trial=trial,
         validation_split=None if data.validation else data.validation_split,
     )
+    return replace(report, findings=tuple(by_severity([*report.findings, *guesses])))
 
 
 def check_files(

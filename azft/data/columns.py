@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from azft.data import chat, chat_lane, tool_calls
+from azft.data import chat, chat_lane, text_columns, tool_calls
 from azft.data.lane import Lane, RowText
 from azft.data.rules import Problem
 from azft.tasks import TASKS, Column
@@ -21,7 +21,8 @@ class ColumnKind:
 
     `check(value, column, row)` yields the problems of any value; `normalise(value)` gives a checked value its one form
     for everything downstream; `digests(normalised)` hashes the whole and what comes before the part that is learned;
-    `text(normalised)` is what near-duplicates are compared by. The last two are for a task's first column only.
+    `text(normalised)` is what near-duplicates are compared by. The last two are for a first column that says by itself
+    what is learned; where a task names the column that is, the row is compared as it stands (`azft.data.rows`).
     `is_text` columns are taken as they stand in a CSV cell; others hold JSON text there.
     """
 
@@ -32,6 +33,8 @@ class ColumnKind:
     text: Callable[[Any], RowText] | None = None
     lane: Callable[[str, Iterable[str]], Lane] | None = None
     is_text: bool = False
+    labels: Callable[[Any], Iterable[str]] | None = None
+    """The labels that a normalised value names; None for a kind that names none."""
 
 
 KINDS: dict[str, ColumnKind] = {
@@ -43,6 +46,7 @@ KINDS: dict[str, ColumnKind] = {
         text=chat.text_of,
         lane=chat_lane.ChatLane,
     ),
+    "text": ColumnKind(title="text", check=text_columns.check_text, normalise=lambda text: text, is_text=True),
     "tools": ColumnKind(title="list of tools", check=tool_calls.check_tools, normalise=lambda tools: tools),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from azft.data.chat_template import Message
 from azft.data.template_probe import RefusalError
 
 
-def conversation(row: Message) -> tuple[list[Message], list[Any] | None]:
+def conversation(row: Mapping[str, Any]) -> tuple[list[Message], list[Any] | None]:
     """Messages and tools as templates expect them: without `weight`, and with tool arguments parsed.
 
     OpenAI's format has a call's arguments as JSON text; templates write them with `tojson`, as servers do.
@@ -34,16 +34,3 @@ def _parsed_call(call: dict[str, Any]) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise RefusalError("data-tool-arguments", f"The arguments of {function.get('name')} are not JSON.") from None
     return {**call, "function": {**function, "arguments": arguments}}
-
-
-def strings_of(value: Any) -> Iterator[str]:
-    """Every text in nested data."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings_of(key)
-            yield from strings_of(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings_of(item)

@@ -8,6 +8,8 @@
     <split>/sequence_offsets.bin    (sequences + 1,)  int64: sequence s is documents[offsets[s]:offsets[s + 1]] of
     <split>/sequence_documents.bin  (documents,)      int64: the numbers of the documents, sequence after sequence
     <split>/label_counts.bin        (sequences,)      int64: tokens of the sequence that are predicted and in the loss
+    <split>/targets.bin             (loss tokens, width) int32: what is to be told at each token in the loss, document
+                                    after document; only where that is not the token itself (classes, positions)
 
 Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module reads them;
 `azft.data.dataset_writer` writes them.
@@ -17,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -27,11 +30,19 @@ from numpy.typing import NDArray
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes, sha256_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older reader could misread a newer folder."""
 
-Document = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]
-"""Token ids (tokens,) and loss mask (tokens,) of one conversation or piece of one."""
+
+class Document(NamedTuple):
+    """One row, or a piece of one."""
+
+    tokens: NDArray[np.unsignedinteger[Any]]
+    """(tokens,)."""
+    loss_mask: NDArray[np.uint8]
+    """(tokens,), 1 where the token is in the loss."""
+    targets: NDArray[np.int32] | None = None
+    """(tokens in the loss, width), what is to be told at each; None: the tokens themselves."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -39,10 +50,12 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def array_types(vocab_size: int) -> dict[str, np.dtype[Any]]:
+def array_types(vocab_size: int, target_width: int = 0) -> dict[str, np.dtype[Any]]:
     """The type of each array of a split, by its file's name without `.bin`."""
     integers = np.dtype("<i8")
+    targets = {"targets": np.dtype("<i4")} if target_width else {}
     return {
+        **targets,
         "tokens": token_dtype(vocab_size),
         "loss_mask": np.dtype("u1"),
         "document_offsets": integers,
@@ -63,26 +76,42 @@ class TokenDataset:
     sequence_offsets: NDArray[np.int64]
     sequence_documents: NDArray[np.int64]
     label_counts: NDArray[np.int64]
-    """(sequences,) labelled *targets*: the first token of a document follows nothing, so it is never one."""
+    """(sequences,) what is learned in each. Of tokens: the first of a document follows nothing, so it is never one."""
     max_length: int
     vocab_size: int
     fingerprint: str
     """Hex SHA-256 over the whole dataset (all splits): the same inputs and parameters give the same one."""
+    objective: str = "next-token"
+    """What is learned from the tokens: a row of `azft.training.objectives`."""
+    labels: tuple[str, ...] = ()
+    """Names of what can be told, by number; () where that are tokens or positions."""
+    targets: NDArray[np.int32] | None = None
+    """(loss tokens, width), document after document; None: the tokens themselves."""
 
     def __len__(self) -> int:
         return len(self.sequence_offsets) - 1
 
     def sequence(self, index: int) -> list[Document]:
-        """The documents that share sequence `index`, each as (tokens, loss_mask) views of shape (tokens,)."""
+        """The documents that share sequence `index`, as views."""
         if not 0 <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
         members = self.sequence_documents[self.sequence_offsets[index] : self.sequence_offsets[index + 1]]
         return [self.document(int(number)) for number in members]
 
     def document(self, number: int) -> Document:
-        """Document `number` as (tokens, loss_mask) views of shape (tokens,)."""
+        """Document `number`, as views."""
         span = slice(int(self.document_offsets[number]), int(self.document_offsets[number + 1]))
-        return self.tokens[span], self.loss_mask[span]
+        if self.targets is None:
+            return Document(self.tokens[span], self.loss_mask[span])
+        told = slice(int(self.target_offsets[number]), int(self.target_offsets[number + 1]))
+        return Document(self.tokens[span], self.loss_mask[span], self.targets[told])
+
+    @cached_property
+    def target_offsets(self) -> NDArray[np.int64]:
+        """Document d's targets are targets[offsets[d]:offsets[d + 1]]; (documents + 1,)."""
+        before = np.concatenate([[0], np.cumsum(self.loss_mask, dtype=np.int64)])
+        offsets: NDArray[np.int64] = before[self.document_offsets]
+        return offsets
 
     @property
     def document_lengths(self) -> NDArray[np.int64]:
@@ -127,14 +156,19 @@ def open_dataset(folder: Path, split: str) -> TokenDataset:
         raise NotFoundError(f"{folder} has no split `{split}`; it has: {', '.join(manifest['splits'])}.")
     files = manifest["splits"][split]["files"]
     arrays: dict[str, Any] = {}
-    for name, dtype in array_types(manifest["vocab_size"]).items():
+    width = manifest["target_width"]
+    for name, dtype in array_types(manifest["vocab_size"], width).items():
         path, size = folder / split / f"{name}.bin", files[name]["bytes"]
         if not path.is_file() or path.stat().st_size != size:
             raise _damaged(path)
         arrays[name] = np.memmap(path, dtype, mode="r") if size else np.empty(0, dtype)  # an empty file can't be mapped
+    if width:
+        arrays["targets"] = arrays["targets"].reshape(-1, width)
     return TokenDataset(
         split=split,
         **arrays,
+        objective=manifest["objective"],
+        labels=tuple(manifest["labels"]),
         max_length=manifest["max_length"],
         vocab_size=manifest["vocab_size"],
         fingerprint=manifest["fingerprint"],
@@ -163,5 +197,5 @@ def _damaged(path: Path) -> AzftError:
 def fingerprint_of(manifest: Mapping[str, Any]) -> str:
     """Hash of what training depends on: the arrays and their meaning, not the version that wrote them."""
     contents = {split: summary["files"] for split, summary in manifest["splits"].items()}
-    keys = ("format", "max_length", "vocab_size", "tokenizer")
+    keys = ("format", "labels", "max_length", "objective", "target_width", "tokenizer", "vocab_size")
     return sha256_bytes(canonical_json({"splits": contents, **{key: manifest[key] for key in keys}}))

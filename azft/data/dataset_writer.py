@@ -44,18 +44,22 @@ class _File:
 class SplitWriter:
     """Writes one split document by document; memory grows by 16 bytes a document."""
 
-    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack, target_width: int = 0) -> None:
         folder.mkdir()
-        self.vocab_size, self.max_length = vocab_size, max_length
-        self.files = {
-            name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in array_types(vocab_size).items()
-        }
+        self.vocab_size, self.max_length, self.target_width = vocab_size, max_length, target_width
+        types = array_types(vocab_size, target_width)
+        self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in types.items()}
         self.lengths: list[int] = []
         self.labels: list[int] = []
         self.loss_tokens = 0
 
-    def add(self, tokens: Sequence[int] | NDArray[Any], loss_mask: Sequence[bool] | NDArray[Any]) -> None:
-        """Append a document of 1 to `max_length` tokens.
+    def add(
+        self,
+        tokens: Sequence[int] | NDArray[Any],
+        loss_mask: Sequence[bool] | NDArray[Any],
+        targets: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Append a document of 1 to `max_length` tokens; `targets` is (tokens in the loss, target_width).
 
         Raises `ValueError` for anything that could not be trained on.
         """
@@ -68,11 +72,19 @@ class SplitWriter:
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise ValueError(f"token ids must be in 0..{self.vocab_size - 1}; there is {ids.min()} or {ids.max()}")
         mask = np.asarray(loss_mask, dtype=np.bool_)
+        learned = int(np.count_nonzero(mask))
+        shape = None if targets is None else targets.shape
+        if shape != ((learned, self.target_width) if self.target_width else None):
+            raise ValueError(f"{learned} tokens in the loss need {self.target_width} targets each; there are {shape}")
         self.files["tokens"].write(ids)
         self.files["loss_mask"].write(mask)
         self.lengths.append(len(ids))
-        self.labels.append(int(np.count_nonzero(mask[1:])))
-        self.loss_tokens += int(np.count_nonzero(mask))
+        if targets is None:
+            self.labels.append(int(np.count_nonzero(mask[1:])))
+        else:
+            self.files["targets"].write(targets.ravel())
+            self.labels.append(learned)
+        self.loss_tokens += learned
 
     def finish(self, packing: bool) -> dict[str, Any]:
         """Form the sequences, write the rest, and return the split's entry of the manifest."""
@@ -111,25 +123,34 @@ def write_dataset(
     max_length: int,
     packing: bool,
     tokenizer: str,
+    objective: str = "next-token",
+    target_width: int = 0,
+    labels: Sequence[str] = (),
 ) -> Iterator[DatasetWriter]:
     """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
 
     A dataset that is already there is replaced; when the block raises, it stays.
 
-    `tokenizer` is the fingerprint of the tokenizer and template that made the tokens.
+    `tokenizer` is the fingerprint of the tokenizer and template that made the tokens; `objective` what is learned from
+    them, with `target_width` numbers to be told at each token in the loss, which `labels` name.
     """
     with _written_inside(target) as folder:
         with ExitStack() as stack:
-            writers = {split: SplitWriter(folder / split, vocab_size, max_length, stack) for split in splits}
+            writers = {
+                split: SplitWriter(folder / split, vocab_size, max_length, stack, target_width) for split in splits
+            }
             writer = DatasetWriter(writers)
             yield writer
             summaries = {split: one.finish(packing) for split, one in writers.items()}
         manifest = {
             "format": FORMAT,
             "details": writer.details,
+            "labels": list(labels),
             "max_length": max_length,
+            "objective": objective,
             "packing": packing,
             "splits": summaries,
+            "target_width": target_width,
             "tokenizer": tokenizer,
             "vocab_size": vocab_size,
         }

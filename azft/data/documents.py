@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from azft.data.masking import Rendered
-
 LongRows = Literal["drop", "truncate", "split", "error"]
-Piece = tuple[NDArray[np.int64], NDArray[np.bool_]]
-"""Token ids and loss mask of a document, each (tokens,)."""
+
+
+class Piece(NamedTuple):
+    """A document: token ids and loss mask, each (tokens,), and what is to be told at each token in the loss."""
+
+    token_ids: NDArray[np.int64]
+    loss_mask: NDArray[np.bool_]
+    targets: NDArray[np.int32] | None = None
+    """(tokens in the loss, numbers each); None: the tokens themselves."""
 
 
 @dataclass
@@ -46,26 +51,34 @@ def cut(token_ids: list[int], mask: NDArray[np.bool_], max_length: int, long_row
     """
     ids = np.asarray(token_ids, dtype=np.int64)
     if len(ids) <= max_length:
-        yield ids, mask
+        yield Piece(ids, mask)
     elif long_rows == "truncate":
-        yield ids[:max_length], mask[:max_length]
+        yield Piece(ids[:max_length], mask[:max_length])
     elif long_rows == "split":
         for start in range(0, len(ids) - 1, max_length - 1):
             piece = mask[start : start + max_length].copy()
             piece[0] &= start == 0
-            yield ids[start : start + max_length], piece
+            yield Piece(ids[start : start + max_length], piece)
 
 
-def documents(rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
-    """The documents of a row that have something to learn; `counts` is kept up to date."""
+def pieces(
+    token_ids: list[int],
+    loss_mask: NDArray[np.bool_],
+    max_length: int,
+    long_rows: LongRows,
+    counts: Counts,
+    *,
+    straddling: bool = False,
+) -> Iterator[Piece]:
+    """The documents of a row whose tokens are learned, those with something to learn; `counts` is kept up to date."""
     counts.rows += 1
-    counts.straddling += rendered.straddling > 0
-    is_long = len(rendered.token_ids) > max_length
+    counts.straddling += straddling
+    is_long = len(token_ids) > max_length
     counts.long_rows += is_long
     counts.dropped_long += is_long and long_rows == "drop"
-    for ids, mask in cut(rendered.token_ids, rendered.loss_mask, max_length, long_rows):
-        if not mask[1:].any():  # the first token of a document follows nothing, so it is never predicted
+    for piece in cut(token_ids, loss_mask, max_length, long_rows):
+        if not piece.loss_mask[1:].any():  # the first token of a document follows nothing, so it is never predicted
             counts.dropped_unlabelled += 1
             continue
         counts.documents += 1
-        yield ids, mask
+        yield piece

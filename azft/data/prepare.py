@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 
 from azft import __version__
 from azft.data.check import DataReport, check_files
+from azft.data.column_names import resolve_columns
 from azft.data.dataset import read_manifest
 from azft.data.dataset_writer import SplitWriter, write_dataset
-from azft.data.documents import Counts, documents
-from azft.data.masking import ChatRenderer
+from azft.data.documents import Counts
+from azft.data.labels import labels_of
 from azft.data.prepare_findings import Problems, about_split, context_is_shorter, too_long
 from azft.data.readers import Row, iter_valid_rows
+from azft.data.renderers import Rendering, renderer_for
+from azft.data.rendering import Renderer
 from azft.data.split import choose_validation, place_of
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import context_length, load_tokenizer
@@ -52,16 +55,17 @@ def prepare(
     say = progress or _write_line
     given = {"train": train, "validation": validation, "test": test}
     files = {split: path for split, path in given.items() if path is not None}
-    renderer = ChatRenderer(load_tokenizer(model))
-    context = context_length(model)
+    tokenizer, context = load_tokenizer(model), context_length(model)
     limit = min(parameters.max_length, context or parameters.max_length)
-    findings = list(renderer.probe.findings)
+    columns, findings = resolve_columns(parameters.task, parameters.columns, train)
     if context is not None and limit < parameters.max_length:
         findings.append(context_is_shorter(parameters.max_length, context))
-
-    report = _check(parameters, files)
+    report = _check(parameters, columns, files)
     findings += report.findings
     _stop_on_errors(findings, say)
+    labels = parameters.labels or labels_of(parameters.task, columns, train)
+    renderer = renderer_for(parameters.task, tokenizer, Rendering(parameters.prompt, labels, limit))
+    findings += renderer.findings
 
     share = None if validation else parameters.validation_split
     splits = [split for split in given if split in files or (split == "validation" and share)]
@@ -70,12 +74,15 @@ def prepare(
         splits=splits,
         vocab_size=renderer.tokenizer.vocab_size,
         max_length=limit,
-        packing=parameters.packing,
+        packing=parameters.packing and renderer.packs,
         tokenizer=renderer.tokenizer.fingerprint,
+        objective=renderer.objective,
+        target_width=renderer.target_width,
+        labels=renderer.labels,
     ) as writer:
         job = _Job(parameters, renderer, limit, writer.splits)
         for split, path in files.items():
-            rows = iter_valid_rows(path, parameters.task, parameters.columns)
+            rows = iter_valid_rows(path, parameters.task, columns)
             if split == "train" and share:
                 findings += job.add(path, _split_off(rows, share, parameters.seed))
             else:
@@ -94,13 +101,13 @@ def prepare(
         say(line)
 
 
-def _check(parameters: PrepareParameters, files: Mapping[str, Path]) -> DataReport:
+def _check(parameters: PrepareParameters, columns: Mapping[str, str], files: Mapping[str, Path]) -> DataReport:
     """The data check once more, because the files may have changed.
 
     Lengths are counted by this step anyway; near-duplicates stop nothing, and whoever ran `azft check` has seen them.
     """
     share = None if "validation" in files else parameters.validation_split
-    report = check_files(parameters.task, parameters.columns, files, near=False, validation_split=share)
+    report = check_files(parameters.task, columns, files, near=False, validation_split=share)
     findings = (finding for finding in report.findings if finding.code != "data-lengths-unchecked")
     return replace(report, findings=tuple(_by_name(finding) for finding in findings))
 
@@ -138,7 +145,7 @@ class _Job:
     """Renders rows into the splits of a dataset and counts what becomes of them."""
 
     def __init__(
-        self, parameters: PrepareParameters, renderer: ChatRenderer, limit: int, writers: Mapping[str, SplitWriter]
+        self, parameters: PrepareParameters, renderer: Renderer, limit: int, writers: Mapping[str, SplitWriter]
     ) -> None:
         self.parameters = parameters
         self.renderer = renderer
@@ -156,8 +163,9 @@ class _Job:
                 elif self.parameters.long_rows == "error" and len(rendered.token_ids) > self.limit:
                     problems.add(too_long(len(rendered.token_ids), self.limit, path.name, row.line))
                 else:
-                    for ids, mask in documents(rendered, self.limit, self.parameters.long_rows, self.counts[split]):
-                        self.writers[split].add(ids, mask)
+                    counts, long_rows = self.counts[split], self.parameters.long_rows
+                    for piece in self.renderer.documents(rendered, self.limit, long_rows, counts):
+                        self.writers[split].add(*piece)
         return list(problems.findings())
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from azft.data.masking import ChatRenderer, Rendered
+from azft.data.column_names import resolve_columns
+from azft.data.labels import labels_of
 from azft.data.readers import iter_valid_rows
+from azft.data.renderers import Rendering, renderer_for
+from azft.data.rendering import Rendered, Renderer
 from azft.data.template_probe import RefusalError
-from azft.data.tokenizer import ChatTokenizer, context_length
+from azft.data.tokenizer import ModelTokenizer, context_length
 from azft.findings import Finding
 from azft.recipe_file import RecipeFile
 
@@ -52,7 +55,7 @@ class PreviewReport:
     rows: tuple[PreviewRow, ...]
     max_length: int
     findings: tuple[Finding, ...]
-    """What is to be known about the chat template."""
+    """What is to be known about how rows are rendered."""
 
     @property
     def tokens(self) -> int:
@@ -81,7 +84,7 @@ class PreviewReport:
         return show_preview(self)
 
 
-def preview(recipe_file: RecipeFile, tokenizer: ChatTokenizer, rows: int = 3) -> PreviewReport:
+def preview(recipe_file: RecipeFile, tokenizer: ModelTokenizer, rows: int = 3) -> PreviewReport:
     """Render the first `rows` training rows.
 
     Raises `FindingsError` for a row that is broken (`azft check` finds them all), and `RefusalError` when the model's
@@ -89,16 +92,18 @@ def preview(recipe_file: RecipeFile, tokenizer: ChatTokenizer, rows: int = 3) ->
     """
     recipe = recipe_file.recipe
     path = recipe_file.resolve(recipe.data.train)
-    renderer = ChatRenderer(tokenizer)
     limit = min(recipe.training.max_length, context_length(tokenizer.folder) or recipe.training.max_length)
+    columns, guesses = resolve_columns(recipe.task, recipe.data.columns, path)
+    labels = tuple(recipe.data.labels) or labels_of(recipe.task, columns, path)
+    renderer = renderer_for(recipe.task, tokenizer, Rendering(recipe.data.prompt, labels, limit))
     shown = tuple(
         _preview_row(renderer, row.line, row.data, str(recipe.data.train))
-        for row in islice(iter_valid_rows(path, recipe.task, recipe.data.columns), rows)
+        for row in islice(iter_valid_rows(path, recipe.task, columns), rows)
     )
-    return PreviewReport(str(recipe.data.train), shown, limit, renderer.probe.findings)
+    return PreviewReport(str(recipe.data.train), shown, limit, (*guesses, *renderer.findings))
 
 
-def _preview_row(renderer: ChatRenderer, line: int, data: dict[str, Any], file: str) -> PreviewRow:
+def _preview_row(renderer: Renderer, line: int, data: dict[str, Any], file: str) -> PreviewRow:
     try:
         rendered = renderer.render(data)
     except RefusalError as refusal:
@@ -108,9 +113,9 @@ def _preview_row(renderer: ChatRenderer, line: int, data: dict[str, Any], file: 
 
 def _segments(rendered: Rendered) -> Iterator[Segment]:
     position = 0
-    for turn in rendered.turns:
-        yield Segment(rendered.text[position : turn.start], in_loss=False)
-        yield Segment(rendered.text[turn.start : turn.end], in_loss=True)
-        position = turn.end
+    for span in rendered.spans:
+        yield Segment(rendered.text[position : span.start], in_loss=False)
+        yield Segment(rendered.text[span.start : span.end], in_loss=True)
+        position = span.end
     if position < len(rendered.text):
         yield Segment(rendered.text[position:], in_loss=False)

@@ -12,9 +12,9 @@ from azft.data.json_faults import decode, duplicate_key
 from azft.data.lane import RowText
 from azft.data.row_hash import hash_bytes
 from azft.data.rules import RULES, Problem
-from azft.data.values import closest, did_you_mean, kind_of
+from azft.data.values import closest, did_you_mean, kind_of, strings_of
 from azft.findings import Severity
-from azft.tasks import Column
+from azft.tasks import TASKS, Column
 
 _FOREIGN = (
     ({"conversations"}, "`conversations` looks like ShareGPT's format.",
@@ -30,6 +30,7 @@ class RowChecker:
     """Checks rows of one task. `columns` maps the task's column names to the file's, where they differ."""
 
     def __init__(self, task: str, columns: Mapping[str, str]) -> None:
+        self.task = TASKS[task]
         self.columns = columns_of(task)
         self.names = {column.name: columns.get(column.name, column.name) for column in self.columns}
         self.kinds = {column.name: KINDS[column.kind] for column in self.columns}
@@ -62,11 +63,12 @@ class RowChecker:
         """The same for a row as columns to values. With `text_cells`, a text may stand for the JSON value it holds."""
         problems: list[Problem] = []
         values: dict[str, Any] = {}
+        given = {column.name: data.get(self.names[column.name]) for column in self.columns}
+        form = self.task.form_of(name for name, value in given.items() if value is not None)
         for column in self.columns:
-            name = self.names[column.name]
-            value = data.get(name)
-            if value is None or (value == "" and not column.required):
-                if column.required:
+            value = given[column.name]
+            if value is None or (value == "" and column.name not in form):
+                if column.name in form:
                     problems.append(self._missing(column, data))
                 continue
             if text_cells and isinstance(value, str) and not self.kinds[column.name].is_text:
@@ -87,7 +89,8 @@ class RowChecker:
         """Hashes of a normalised row and of what comes before the part that is learned; 0 where there is none."""
         kind = self.main_kind
         if kind.digests is None:
-            return hash_bytes(msgspec.json.encode(row, order="deterministic")), 0
+            prompt = self._before_target(row)
+            return _hash(row), _hash(prompt) if prompt and len(prompt) < len(row) else 0
         whole, before = kind.digests(row[self.main])
         others = {name: value for name, value in row.items() if name != self.main}
         if others:
@@ -97,11 +100,21 @@ class RowChecker:
 
     def text(self, row: Mapping[str, Any]) -> RowText | None:
         """The text by which near-duplicates of a row are found."""
-        return self.main_kind.text(row[self.main]) if self.main_kind.text else None
+        if self.main_kind.text is not None:
+            return self.main_kind.text(row[self.main])
+        prompt = self._before_target(row)
+        learned = {name: value for name, value in row.items() if name not in prompt}
+        if not learned:  # nothing but text to learn
+            prompt, learned = learned, prompt
+        return RowText("", *("\n".join(strings_of(list(part.values()))) for part in (prompt, learned)))
+
+    def _before_target(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns that are not learned; all of them where the row has no target."""
+        return {name: value for name, value in row.items() if name != self.task.target}
 
     def _missing(self, column: Column, data: Mapping[str, Any]) -> Problem:
         name = self.names[column.name]
-        for marks, found, fix in _FOREIGN:
+        for marks, found, fix in _FOREIGN if self.main == "messages" else ():
             if marks <= data.keys():
                 return Problem("missing-column", {"column": name, "found": found, "fix": fix})
         if name in data:
@@ -137,6 +150,10 @@ class RowChecker:
             optional = tuple(self.names[c.name] for c in self.columns if self.names[c.name] not in data)
             fix = did_you_mean(str(name), optional, "Nothing to do, if it is not meant to be learned.")
             yield Problem("unknown-column", {"column": str(name), "fix": fix})
+
+
+def _hash(value: Any) -> int:
+    return hash_bytes(msgspec.json.encode(value, order="deterministic"))
 
 
 def is_error(problem: Problem) -> bool:

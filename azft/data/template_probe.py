@@ -8,11 +8,11 @@ that differs from what was trained, and a turn without a stop token, from which 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from azft.data.chat_template import ChatTemplateError, Message
-from azft.data.tokenizer import ChatTokenizer
+from azft.data.tokenizer import ModelTokenizer
 from azft.errors import AzftError
 from azft.findings import Finding, Severity
 
@@ -50,9 +50,13 @@ class TemplateProbe:
     stop_id: int
     control_texts: tuple[str, ...]
     """What the tokenizer would read in data as a marker of the template, longest first."""
-    control_tokens: re.Pattern[str]
-    """Matches any of them."""
     findings: tuple[Finding, ...]
+
+
+def control_pattern(texts: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of the texts, the longest that fits; nothing where there are none."""
+    ordered = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
 
 
 def marker(index: int) -> str:
@@ -77,13 +81,14 @@ def settle(before: str, content: str, after: str) -> tuple[str, str, str]:
     return before, content, after
 
 
-def probe_template(tokenizer: ChatTokenizer) -> TemplateProbe:
+def probe_template(tokenizer: ModelTokenizer) -> TemplateProbe:
     """Probe the tokenizer's template. Raises `RefusalError` with the reason when it can't be masked safely."""
     turns: list[Message] = [{"role": "user", "content": marker(0)}, {"role": "assistant", "content": marker(1)}]
+    template = tokenizer.chat_template()
     try:
-        text = tokenizer.template.render(turns)
-        prompt = tokenizer.template.render(turns[:1], add_generation_prompt=True)
-        bare = tokenizer.template.render(turns[:1])
+        text = template.render(turns)
+        prompt = template.render(turns[:1], add_generation_prompt=True)
+        bare = template.render(turns[:1])
     except ChatTemplateError as error:
         raise RefusalError(
             "template-refuses-conversation", f"A user's and an assistant's turn can't be rendered: {error.message}"
@@ -100,7 +105,7 @@ def probe_template(tokenizer: ChatTokenizer) -> TemplateProbe:
     lead_in = _lead_in(tokenizer, opening, prompt_end, ignores_prompt=prompt == bare)
     closing, stop = _closing(tokenizer, ending)
     stop_id = tokenizer.special_ids[stop]
-    texts = _control_texts(tokenizer, opening + closing)
+    texts = control_texts(tokenizer, opening + closing)
     return TemplateProbe(
         opening=opening,
         lead_in=lead_in,
@@ -108,12 +113,11 @@ def probe_template(tokenizer: ChatTokenizer) -> TemplateProbe:
         stop=stop,
         stop_id=stop_id,
         control_texts=texts,
-        control_tokens=re.compile("|".join(map(re.escape, texts))),
         findings=tuple(_findings(tokenizer, stop, stop_id)),
     )
 
 
-def _lead_in(tokenizer: ChatTokenizer, opening: str, prompt_end: str, *, ignores_prompt: bool) -> str:
+def _lead_in(tokenizer: ModelTokenizer, opening: str, prompt_end: str, *, ignores_prompt: bool) -> str:
     """The end of the opening that the generation prompt leaves to the model; markers never belong to it."""
     lead_in = opening[len(prompt_end) :]
     has_markup = lead_in.strip() and (ignores_prompt or any(token in lead_in for token in tokenizer.special_ids))
@@ -127,7 +131,7 @@ def _lead_in(tokenizer: ChatTokenizer, opening: str, prompt_end: str, *, ignores
     return lead_in
 
 
-def _closing(tokenizer: ChatTokenizer, ending: str) -> tuple[str, str]:
+def _closing(tokenizer: ModelTokenizer, ending: str) -> tuple[str, str]:
     """The text up to and including the stop token, and the stop token; white space may stand between."""
     start = len(ending) - len(ending.lstrip())
     stops = [token for token in tokenizer.special_ids if ending.startswith(token, start)]
@@ -143,16 +147,17 @@ def _closing(tokenizer: ChatTokenizer, ending: str) -> tuple[str, str]:
     return ending[: start + len(stop)], stop
 
 
-def _control_texts(tokenizer: ChatTokenizer, markup: str) -> tuple[str, ...]:
-    """Special tokens, and plain added ones (`<|im_start|>` is one in some tokenizers) that open or end a turn."""
+def control_texts(tokenizer: ModelTokenizer, markup: str = "") -> tuple[str, ...]:
+    """Texts that are never data: special tokens, and plain added ones that `markup` has (ChatML's, in some models)."""
     added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
     texts = {*tokenizer.special_ids, *(text for text in added if text in markup)}
     return tuple(sorted((text for text in texts if text.strip()), key=len, reverse=True))
 
 
-def _findings(tokenizer: ChatTokenizer, stop: str, stop_id: int) -> Iterator[Finding]:
+def _findings(tokenizer: ModelTokenizer, stop: str, stop_id: int) -> Iterator[Finding]:
     """What a template that can be trained on still brings along."""
-    now = tokenizer.template.now
+    template = tokenizer.chat_template()
+    now = template.now
     if tokenizer.stop_ids and stop_id not in tokenizer.stop_ids:
         yield Finding(
             "template-stop-is-not-eos",
@@ -161,7 +166,7 @@ def _findings(tokenizer: ChatTokenizer, stop: str, stop_id: int) -> Iterator[Fin
             "let it talk on.",
             f"Add {stop_id} to eos_token_id in generation_config.json.",
         )
-    if tokenizer.template.depends_on_the_date and now is not None:
+    if template.depends_on_the_date and now is not None:
         yield Finding(
             "template-writes-date",
             Severity.INFO,
@@ -185,19 +190,21 @@ def _findings(tokenizer: ChatTokenizer, stop: str, stop_id: int) -> Iterator[Fin
         )
 
 
-def _prompt_tokens_lead(tokenizer: ChatTokenizer) -> bool:
+def _prompt_tokens_lead(tokenizer: ModelTokenizer) -> bool:
     """Whether the tokens of a prompt are the first tokens of the prompt with its answer."""
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
-    prompt = tokenizer.encode(tokenizer.template.render(turns[:1], add_generation_prompt=True))
-    return tokenizer.encode(tokenizer.template.render(turns))[: len(prompt)] == prompt
+    template = tokenizer.chat_template()
+    prompt = tokenizer.encode(template.render(turns[:1], add_generation_prompt=True))
+    return tokenizer.encode(template.render(turns))[: len(prompt)] == prompt
 
 
-def _moves_the_system_turn(tokenizer: ChatTokenizer) -> bool:
+def _moves_the_system_turn(tokenizer: ModelTokenizer) -> bool:
     roles = ("system", "user", "assistant", "user", "assistant")
     turns = [{"role": role, "content": marker(index)} for index, role in enumerate(roles)]
     try:
-        prompt = tokenizer.template.render(turns[:2], add_generation_prompt=True)
-        return not tokenizer.template.render(turns).startswith(prompt)
+        template = tokenizer.chat_template()
+        prompt = template.render(turns[:2], add_generation_prompt=True)
+        return not template.render(turns).startswith(prompt)
     except ChatTemplateError:
         return False  # no system turns: rows that have one are refused with the template's own words
 

@@ -1,4 +1,4 @@
-"""A chat model's tokenizer and template, read from its folder by `tokenizers` alone.
+"""A model's tokenizer and chat template, read from its folder by `tokenizers` alone.
 
 Importing transformers costs seconds and pulls in torch; the data commands need neither. Ids and text are equal to
 transformers' (tests compare them).
@@ -26,12 +26,13 @@ that Llama 3's template falls back to."""
 
 
 @dataclass(frozen=True)
-class ChatTokenizer:
+class ModelTokenizer:
     """Text to token ids and messages to text, for one model folder."""
 
     folder: Path
     backend: Tokenizer
-    template: ChatTemplate
+    template: ChatTemplate | None
+    """None for a model that was not made for chat."""
     special_ids: Mapping[str, int]
     """Text and id of every special token, and of every added one at which servers stop: text that is never data."""
     stop_ids: frozenset[int]
@@ -39,7 +40,18 @@ class ChatTokenizer:
     vocab_size: int
     """One more than the highest token id."""
     fingerprint: str
-    """Hex SHA-256 of everything that decides the token ids of a conversation."""
+    """Hex SHA-256 of everything that decides the token ids of a row."""
+    variables: Mapping[str, str]
+    """Text of the special tokens by the names that configs give them: `eos_token`."""
+
+    def chat_template(self) -> ChatTemplate:
+        """The chat template; `AzftError` where there is none."""
+        if self.template is None:
+            raise AzftError(
+                f"{self.folder} has no chat template, so there is no telling how the model writes conversations.",
+                fix="Use an instruction-tuned model, or put a chat_template.jinja into the folder.",
+            )
+        return self.template
 
     def encode(self, text: str) -> list[int]:
         """Token ids of text that was rendered by the template (so no bos is added)."""
@@ -50,11 +62,11 @@ class ChatTokenizer:
         return str(self.backend.decode(list(ids), skip_special_tokens=False))
 
 
-def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> ChatTokenizer:
+def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> ModelTokenizer:
     """Read `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder, plain or MLflow's.
 
     `now` is the date that a template may ask for; None is the clock. Raises `NotFoundError` where the folder has no
-    tokenizer.json, `AzftError` for damaged files or a model without a chat template.
+    tokenizer.json, `AzftError` for damaged files.
     """
     model, folder = find_model_folder(folder), find_tokenizer_folder(folder)
     path = folder / "tokenizer.json"
@@ -74,7 +86,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
     _add_missing_tokens(backend, config, path)
     variables = _special_variables(config, _read_json(folder / "special_tokens_map.json"))
     source, tool_source = _chat_template(folder, config)
-    template = ChatTemplate(source, variables, tool_source=tool_source, now=now)
+    template = None if source is None else ChatTemplate(source, variables, tool_source=tool_source, now=now)
     added = backend.get_added_tokens_decoder()
     eos = backend.token_to_id(variables["eos_token"]) if "eos_token" in variables else None
     stop_ids = _stop_ids(model) | ({eos} if eos is not None else frozenset())
@@ -84,7 +96,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
         "tokenizer": sha256_bytes(data),
         "variables": variables,
     }
-    return ChatTokenizer(
+    return ModelTokenizer(
         folder=folder,
         backend=backend,
         template=template,
@@ -94,6 +106,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Cha
         stop_ids=stop_ids,
         vocab_size=max(backend.get_vocab_size(with_added_tokens=True), *(number + 1 for number in added), 0),
         fingerprint=sha256_bytes(canonical_json(identity)),
+        variables=variables,
     )
 
 
@@ -157,8 +170,8 @@ def _add_missing_tokens(backend: Tokenizer, config: Mapping[str, Any], path: Pat
             )
 
 
-def _chat_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The template for plain conversations, and the one for tools where there is a second."""
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The template for plain conversations, and the one for tools where there is a second; None where there is none."""
     path, named = folder / "chat_template.jinja", config.get("chat_template")
     templates: dict[str, str] = {}
     if isinstance(named, str):
@@ -170,12 +183,7 @@ def _chat_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str | 
     tool_path = folder / "additional_chat_templates" / "tool_use.jinja"
     if tool_path.is_file():
         templates["tool_use"] = tool_path.read_text(encoding="utf-8")
-    if "default" not in templates:
-        raise AzftError(
-            f"{folder} has no chat template, so there is no telling how the model writes conversations.",
-            fix="Use an instruction-tuned model, or put a chat_template.jinja into the folder.",
-        )
-    return templates["default"], templates.get("tool_use")
+    return templates.get("default"), templates.get("tool_use")
 
 
 def _stop_ids(folder: Path) -> frozenset[int]:

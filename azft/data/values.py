@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -26,3 +27,16 @@ def closest(word: str, candidates: tuple[str, ...]) -> str | None:
     """The nearest candidate, or None when none is near."""
     match = difflib.get_close_matches(word.lower()[:64], candidates, n=1, cutoff=0.6)
     return match[0] if match else None
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """Every text in nested data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from strings_of(key)
+            yield from strings_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings_of(item)

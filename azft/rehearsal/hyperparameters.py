@@ -115,6 +115,8 @@ def read_hyperparameters(given: Mapping[str, str], *, task: str, has_validation:
         prepare=PrepareParameters(
             task=task,
             columns={},
+            prompt=None,
+            labels=(),
             validation_split=None if has_validation else 0.1,
             long_rows="truncate",
             max_length=checked.max_length,

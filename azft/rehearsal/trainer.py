@@ -78,7 +78,7 @@ def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = N
     prepare(settings.prepare, model=model, train=job.train, validation=job.validation, output=dataset, progress=_say)
     parameters = settings.with_warmup(int(read_manifest(dataset)["splits"]["train"]["sequences"]))
     trained = _finetune(parameters, model, dataset, work)
-    _write_model(parameters, model, trained, output, task)
+    _write_model(model, trained, output, task)
     if pytorch_output is not None:
         _fill(pytorch_output, output / "data" / "model")
     _say(f"model: {output.name}")
@@ -99,10 +99,11 @@ def _finetune(parameters: FinetuneParameters, model: Path, dataset: Path, work: 
     return trained
 
 
-def _write_model(parameters: FinetuneParameters, model: Path, trained: Path, output: Path, task: str) -> None:
+def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     import torch
 
     from azft.training import lora, models
+    from azft.training.objectives import OBJECTIVES
     from azft.training.package import merge
 
     output.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,9 @@ def _write_model(parameters: FinetuneParameters, model: Path, trained: Path, out
     target = output / "data" / "model"
     target.mkdir(parents=True)
     if (trained / lora.CONFIG).is_file():
-        base = models.load_model(model, task=parameters.task, dtype=torch.float32)
+        made = orjson.loads((trained / "training.json").read_bytes())
+        head = OBJECTIVES[made["objective"]].head
+        base = models.load_model(model, head=head, labels=made["labels"], dtype=torch.float32)
         models.save_model(merge(base, trained), target, models.stored_dtype(model))
     else:
         for file in sorted(trained.iterdir()):

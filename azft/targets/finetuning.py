@@ -32,6 +32,8 @@ FINETUNING: Table = {
     "data.validation_split": NotOffered("the service splits no rows off", "Name a file: data.validation", quiet=True),
     "data.test": NotOffered("the service measures no held-out rows", _OWN, quiet=True),
     "data.columns": Elsewhere("checked: the service reads the column `messages`"),
+    "data.prompt": NotOffered("the service has prompts of its own", _OWN, quiet=True),
+    "data.labels": NotOffered("the service finds the labels in the rows", quiet=True),
     "data.long_rows": NotOffered("the service cuts rows off at max_seq_length"),
     "technique.name": Elsewhere("checked: the service trains adapters"),
     "technique.rank": NotOffered(_ADAPTER, _OWN),

@@ -106,6 +106,8 @@ SYSTEM: Table = {
     ),
     "data.test": Elsewhere("test_file_path"),
     "data.columns": Elsewhere("checked: the pipeline reads the column `messages`"),
+    "data.prompt": NotOffered("the service has prompts of its own", _OWN, quiet=True),
+    "data.labels": NotOffered("the service finds the labels in the rows", quiet=True),
     "data.long_rows": NotOffered("the pipeline cuts rows off at max_seq_length", _OWN),
     "technique.name": Told(("apply_lora",), _lora),
     "technique.rank": Told(("lora_r",), _lora),

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from azft.data.dataset import TokenDataset
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,11 +63,11 @@ class Batch:
         return Batch(**{**moved, **{k: v.pin_memory().to(device, non_blocking=True) for k, v in tensors.items()}})
 
 
-def assemble(documents: Sequence[tuple[NDArray[Any], NDArray[Any]]], sequences: Sequence[int] = ()) -> Batch:
-    """Concatenate documents, given as (tokens, loss_mask) arrays of shape (tokens,)."""
-    lengths = [len(tokens) for tokens, _ in documents]
-    ids = np.concatenate([tokens for tokens, _ in documents]).astype(np.int64)
-    labelled = np.concatenate([mask for _, mask in documents]).astype(bool)
+def assemble(documents: Sequence[Sequence[Any]], sequences: Sequence[int] = ()) -> Batch:
+    """Concatenate documents, given as (tokens, loss_mask, ...) arrays of shape (tokens,)."""
+    lengths = [len(document[0]) for document in documents]
+    ids = np.concatenate([document[0] for document in documents]).astype(np.int64)
+    labelled = np.concatenate([document[1] for document in documents]).astype(bool)
     starts = np.cumsum([0, *lengths[:-1]])
     labelled[starts] = False  # the first token of a document follows nothing
     targets = np.flatnonzero(labelled)
@@ -82,11 +80,6 @@ def assemble(documents: Sequence[tuple[NDArray[Any], NDArray[Any]]], sequences: 
         document_lengths=tuple(lengths),
         sequences=tuple(sequences),
     )
-
-
-def batch_of(dataset: TokenDataset, sequences: Sequence[int]) -> Batch:
-    """The batch made of some sequences of a dataset."""
-    return assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
 
 
 def epoch_order(sequences: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -115,3 +108,22 @@ def share(sequences: Sequence[int] | NDArray[np.int64], *, micro: int, rank: int
     rounds = -(-len(cut) // ranks)
     mine = cut[rank::ranks]
     return mine + [[] for _ in range(rounds - len(mine))]
+
+
+def budgeted(
+    sequences: Sequence[int] | NDArray[np.int64], lengths: NDArray[np.int64], *, tokens: int, rank: int, ranks: int
+) -> list[list[int]]:
+    """As `share`, for batches that are padded: of about equal lengths, with at most `tokens` tokens, padding included.
+
+    `lengths` (sequences of the dataset,) are in tokens. The longest come first, so that memory that suffices for the
+    first micro-batch suffices for all.
+    """
+    ordered = sorted((int(s) for s in sequences), key=lambda s: -int(lengths[s]))
+    cut: list[list[int]] = []
+    for sequence in ordered:
+        longest = int(lengths[cut[-1][0]]) if cut else 0
+        if not cut or (len(cut[-1]) + 1) * longest > tokens:
+            cut.append([])
+        cut[-1].append(sequence)
+    mine = cut[rank::ranks]
+    return mine + [[] for _ in range(-(-len(cut) // ranks) - len(mine))]

@@ -6,7 +6,6 @@ arithmetic of the training, and both answer the first few prompts greedily.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,22 +14,19 @@ from typing import Any
 import orjson
 import torch
 
-from azft.data.dataset import TokenDataset, open_dataset, read_manifest
-from azft.data.tokenizer import ChatTokenizer, load_tokenizer
+from azft.data.dataset import Document, TokenDataset, open_dataset, read_manifest
+from azft.data.tokenizer import ModelTokenizer, load_tokenizer
 from azft.errors import UsageError
 from azft.files import write_bytes, write_json
 from azft.parameters import EvaluateParameters
-from azft.training import lora
-from azft.training.batches import Batch, assemble
+from azft.training import adapters
 from azft.training.devices import Arithmetic, arithmetic, pick_device
 from azft.training.generate import plain_text, stream_tokens
-from azft.training.loss import TokenLoss
 from azft.training.models import load_model, unwrapped
+from azft.training.objectives import OBJECTIVES, Figures, Totals
 from azft.training.output import output_folder
-from azft.training.probe import LeakError, token_loss
+from azft.training.probe import LeakError
 from azft.training.snapshot import seed_everything
-
-Figures = dict[str, float]
 
 
 def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trained: Path, output: Path) -> None:
@@ -53,7 +49,7 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
     prompts = list(_prompts(rows, parameters.evaluation.samples))
     figures: dict[str, Figures] = {}
     answers: dict[str, list[str]] = {}
-    for which, candidate in _candidates(parameters, model, trained, numbers):
+    for which, candidate in _candidates(parameters, model, trained, numbers, rows):
         seed_everything(parameters.seed)
         figures[which] = measure(candidate, rows, numbers)
         answers[which] = [
@@ -79,17 +75,20 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
 
 
 def measure(model: Any, rows: TokenDataset, numbers: Arithmetic) -> Figures:
-    """Loss (mean per label token), perplexity, and share of label tokens that are the model's first choice."""
-    module, one_document = _loss_of(model)
-    loss, correct, labels = 0.0, 0, 0
+    """What the rows' objective reports: loss per thing to be told, and how many are told right."""
+    objective = OBJECTIVES[rows.objective]
+    module, one_document = _module(model, rows.objective)
+    totals = Totals(names=rows.labels)
     for batch in _batches(rows, one_document=one_document):
         with numbers.autocast():
             score = module.score(batch.to(numbers.device))
-        loss += float(score.loss)
-        correct += int(score.correct)
-        labels += len(batch.labels)
-    mean = loss / labels
-    return {"loss": mean, "perplexity": math.exp(min(mean, 700.0)), "token_accuracy": correct / labels}
+        totals.loss += float(score.loss)
+        totals.correct += int(score.correct)
+        totals.labels += len(batch.labels)
+        if score.answers is not None:
+            totals.answers.append(score.answers.cpu())
+            totals.told.append(batch.labels.cpu())
+    return objective.figures(totals)
 
 
 def _held_out(dataset: Path) -> TokenDataset:
@@ -101,42 +100,55 @@ def _held_out(dataset: Path) -> TokenDataset:
 
 
 def _candidates(
-    parameters: EvaluateParameters, base: Path, trained: Path, numbers: Arithmetic
+    parameters: EvaluateParameters, base: Path, trained: Path, numbers: Arithmetic, rows: TokenDataset
 ) -> Iterator[tuple[str, Any]]:
     """Base, then tuned model, one in memory at a time; an adapter is put onto the base that is there already."""
-    adapter = (trained / lora.CONFIG).is_file()
-    options: dict[str, Any] = {"task": parameters.task, "trust_remote_code": parameters.trust_remote_code}
+    adapter = (trained / adapters.CONFIG).is_file()
+    options: dict[str, Any] = {
+        "head": OBJECTIVES[rows.objective].head,
+        "labels": rows.labels,
+        "trust_remote_code": parameters.trust_remote_code,
+    }
     dtype = numbers.compute if adapter else torch.float32  # as in training
+    seed_everything(parameters.seed)  # a head that the base has not is made as the training made it
     model = load_model(base, dtype=dtype, **options).to(numbers.device)
     yield "base", model
     if adapter:
-        model = lora.attach(model, trained).to(numbers.device)
+        model = adapters.attach(model, trained).to(numbers.device)
     else:
         del model
         model = load_model(trained, dtype=dtype, **options).to(numbers.device)
     yield "tuned", model
 
 
-def _loss_of(model: Any) -> tuple[TokenLoss, bool]:
+def _module(model: Any, objective: str) -> tuple[Any, bool]:
+    """The model in its objective's module, and whether it takes one document at a time only."""
+    make = OBJECTIVES[objective].make
     try:
-        return token_loss(model, one_document=False), False
+        return make(model, False), False
     except UsageError as error:
         if not isinstance(error.__cause__, LeakError):
             raise
-        return token_loss(model, one_document=True), True
+        return make(model, True), True
 
 
-def _batches(rows: TokenDataset, *, one_document: bool) -> Iterator[Batch]:
+def _batches(rows: TokenDataset, *, one_document: bool) -> Iterator[Any]:
     """All documents, in batches of about as many tokens as a sequence of the dataset may have."""
-    waiting: list[Any] = []
+    objective = OBJECTIVES[rows.objective]
+    if objective.pads:
+        for members in objective.micro_batches(rows, range(len(rows)), micro=1, rank=0, ranks=1):
+            yield objective.batch_of(rows, members)
+        return
+    waiting: list[Document] = []
     for number in range(len(rows.document_offsets) - 1):
         document = rows.document(number)
-        if waiting and (one_document or sum(len(t) for t, _ in waiting) + len(document[0]) > rows.max_length):
-            yield assemble(waiting)
+        room = rows.max_length - len(document.tokens)
+        if waiting and (one_document or sum(len(one.tokens) for one in waiting) > room):
+            yield objective.assemble(waiting, ())
             waiting = []
         waiting.append(document)
     if waiting:
-        yield assemble(waiting)
+        yield objective.assemble(waiting, ())
 
 
 def _prompts(rows: TokenDataset, count: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -147,7 +159,7 @@ def _prompts(rows: TokenDataset, count: int) -> Iterator[tuple[list[int], list[i
     for number in range(len(rows.document_offsets) - 1):
         if count == 0:
             return
-        tokens, mask = rows.document(number)
+        tokens, mask, _ = rows.document(number)
         labelled = mask.astype(bool).nonzero()[0]
         if len(labelled) == 0:
             continue
@@ -159,7 +171,7 @@ def _prompts(rows: TokenDataset, count: int) -> Iterator[tuple[list[int], list[i
             yield tokens[:start].tolist(), tokens[start:end].tolist()
 
 
-def _answer(model: Any, tokenizer: ChatTokenizer, prompt: list[int], reference: list[int], max_new_tokens: int) -> str:
+def _answer(model: Any, tokenizer: ModelTokenizer, prompt: list[int], reference: list[int], max_new_tokens: int) -> str:
     """The greedy answer, which ends where servers stop or where the reference's turn ends."""
     stops = tokenizer.stop_ids | ({reference[-1]} & set(tokenizer.special_ids.values()))
     inner = unwrapped(model)

@@ -17,8 +17,8 @@ from azft.training.devices import Arithmetic, arithmetic
 from azft.training.distribution import SingleProcess, join
 from azft.training.loop import Loop, Progress, stop_on_sigterm
 from azft.training.metrics import Metrics
+from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
-from azft.training.probe import token_loss
 from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
 
@@ -69,12 +69,20 @@ def _set_up(
     train, validation = _open(dataset, parameters)
     numbers = arithmetic(training.precision, ranks.device)
     dtype = numbers.compute if technique.is_adapter else torch.float32
-    model = models.load_model(folder, task=parameters.task, dtype=dtype, trust_remote_code=parameters.trust_remote_code)
+    objective = OBJECTIVES[train.objective]
+    snapshot.seed_everything(training.seed)  # a new head's first weights
+    model = models.load_model(
+        folder,
+        head=objective.head,
+        labels=train.labels,
+        dtype=dtype,
+        trust_remote_code=parameters.trust_remote_code,
+    )
     _check_fit(model, train, folder)
     snapshot.seed_everything(training.seed)  # equal on all ranks: it draws the adapter's first weights
     model = technique.prepare(model, parameters.technique).to(ranks.device)
     one_document = not read_manifest(dataset)["packing"] and training.micro_batch_size == 1
-    module = token_loss(model, one_document=one_document)
+    module = objective.make(model, one_document)
     if training.gradient_checkpointing:
         models.unwrapped(model).activation_checkpointing_enable({"use_reentrant": False})
     snapshot.seed_everything(training.seed, ranks.rank)
@@ -82,6 +90,7 @@ def _set_up(
     _describe(log, model, numbers, ranks, timetable, train)
     return Loop(
         module,
+        objective=objective,
         training=training,
         timetable=timetable,
         arithmetic=numbers,
@@ -182,6 +191,8 @@ def _write_trained(
         technique.verify(model, folder)
         summary = {
             "technique": parameters.technique.name,
+            "objective": loop.train.objective,
+            "labels": list(loop.train.labels),
             "steps": progress.step,
             "total_steps": loop.timetable.total_steps,
             "epochs": loop.timetable.epoch(progress.step),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from azft.errors import NotFoundError, UsageError
-from azft.training import lora
+from azft.training import adapters
 from azft.training.devices import arithmetic, pick_device
 from azft.training.models import load_model
 
 if TYPE_CHECKING:
-    from azft.data.tokenizer import ChatTokenizer
+    from azft.data.tokenizer import ModelTokenizer
 
 
 def stream_tokens(
@@ -108,13 +108,15 @@ class ChatModel:
     """A model and its tokenizer, ready to talk."""
 
     model: Any
-    tokenizer: ChatTokenizer
+    tokenizer: ModelTokenizer
 
     def reply(
         self, messages: Sequence[Mapping[str, Any]], *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> Iterator[str]:
         """Pieces of the assistant's answer to a conversation, as they are made, up to the template's stop token."""
-        prompt = self.tokenizer.encode(self.tokenizer.template.render(list(messages), add_generation_prompt=True))
+        prompt = self.tokenizer.encode(
+            self.tokenizer.chat_template().render(list(messages), add_generation_prompt=True)
+        )
         yield from pieces(
             self.tokenizer,
             stream_tokens(
@@ -127,7 +129,7 @@ class ChatModel:
         )
 
 
-def pieces(tokenizer: ChatTokenizer, tokens: Iterator[int]) -> Iterator[str]:
+def pieces(tokenizer: ModelTokenizer, tokens: Iterator[int]) -> Iterator[str]:
     """Text of a stream of tokens, never breaking a character: bytes that are not yet one are held back."""
     ids: list[int] = []
     shown = ""
@@ -144,7 +146,7 @@ def pieces(tokenizer: ChatTokenizer, tokens: Iterator[int]) -> Iterator[str]:
         yield rest
 
 
-def plain_text(tokenizer: ChatTokenizer, ids: Sequence[int]) -> str:
+def plain_text(tokenizer: ModelTokenizer, ids: Sequence[int]) -> str:
     """Text of token ids without special tokens."""
     return str(tokenizer.backend.decode(list(ids), skip_special_tokens=True))
 
@@ -158,7 +160,7 @@ def load_chat(folder: Path) -> ChatModel:
     """
     from azft.data.tokenizer import load_tokenizer
 
-    if not (folder / "config.json").is_file() and any((folder / p / lora.CONFIG).is_file() for p in (".", "adapter")):
+    if not (folder / "config.json").is_file() and any((folder / p / adapters.CONFIG).is_file() for p in (".", "adapter")):
         raise NotFoundError(
             f"{folder} holds an adapter and not a whole model.",
             fix="Package it with output.merge: true, and chat with that.",

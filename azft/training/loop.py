@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from types import FrameType
@@ -22,7 +22,7 @@ import torch
 
 from azft.errors import AzftError
 from azft.training import snapshot
-from azft.training.batches import batch_of, global_batch, share
+from azft.training.batches import global_batch
 from azft.training.metrics import Metrics, duration
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from azft.training.checkpoints import Checkpoint, CheckpointFolder
     from azft.training.devices import Arithmetic
     from azft.training.distribution import SingleProcess
-    from azft.training.loss import TokenLoss
+    from azft.training.objectives import Objective
     from azft.training.schedule import Timetable
 
 
@@ -75,8 +75,9 @@ class Loop:
 
     def __init__(
         self,
-        module: TokenLoss,
+        module: torch.nn.Module,
         *,
+        objective: Objective,
         training: Training,
         timetable: Timetable,
         arithmetic: Arithmetic,
@@ -86,7 +87,8 @@ class Loop:
         checkpoints: CheckpointFolder,
         metrics: Metrics,
     ) -> None:
-        self.module = module
+        self.module: Any = module
+        self.objective = objective
         self.wrapped = ranks.wrap(module)
         self.training = training
         self.timetable = timetable
@@ -161,11 +163,11 @@ class Loop:
         Returns this rank's micro-batches with their summed losses, and its number of tokens.
         """
         labels = int(self.train.label_counts[sequences].sum())
-        mine = share(sequences, micro=self.training.micro_batch_size, rank=self.ranks.rank, ranks=self.ranks.ranks)
+        mine = self._share(self.train, sequences)
         losses, tokens = [], 0
         for index, members in enumerate(mine):
             # A rank without work left computes the first sequence with weight zero, so that it can take part.
-            batch = batch_of(self.train, members or sequences[:1]).to(self.ranks.device)
+            batch = self.objective.batch_of(self.train, members or sequences[:1]).to(self.ranks.device)
             weight = self.ranks.ranks / max(labels, 1) if members else 0.0
             last = index == len(mine) - 1
             with nullcontext() if last else self.ranks.accumulating(self.wrapped):
@@ -178,17 +180,19 @@ class Loop:
         # Read at the end: on a GPU each reading waits for it.
         return [(members, float(loss)) for members, loss in losses], tokens
 
+    def _share(self, dataset: TokenDataset, sequences: Sequence[int]) -> list[list[int]]:
+        micro, ranks = self.training.micro_batch_size, self.ranks
+        return self.objective.micro_batches(dataset, sequences, micro=micro, rank=ranks.rank, ranks=ranks.ranks)
+
     def evaluate(self) -> float:
         """Mean loss per label token of the validation data, over all ranks."""
         assert self.validation is not None
         self.module.eval()
         everything = range(len(self.validation))
         loss, labels = 0.0, 0
-        for members in share(
-            everything, micro=self.training.micro_batch_size, rank=self.ranks.rank, ranks=self.ranks.ranks
-        ):
+        for members in self._share(self.validation, everything):
             if members:
-                batch = batch_of(self.validation, members).to(self.ranks.device)
+                batch = self.objective.batch_of(self.validation, members).to(self.ranks.device)
                 with self.arithmetic.autocast():
                     loss += float(self.module.score(batch).loss)
                 labels += len(batch.labels)

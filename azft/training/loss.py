@@ -31,10 +31,12 @@ def _chunk_rows(vocabulary: int) -> int:
 
 @dataclass(frozen=True)
 class Score:
-    """What a batch gives in evaluation, as tensors of shape (): summed loss and correctly predicted tokens."""
+    """What a batch gives in evaluation: summed loss and number of right answers, tensors of shape ()."""
 
     loss: Tensor
     correct: Tensor
+    answers: Tensor | None = None
+    """(labels, ...) what the model tells, in the order of the batch's labels; None where nobody asks for each."""
 
 
 class TokenLoss(nn.Module):

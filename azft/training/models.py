@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from azft.data.model_folder import find_model_folder, find_tokenizer_folder
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
-from azft.tasks import TASKS
 
 _SAMPLED_BYTES = 1 << 22
 
@@ -19,7 +19,8 @@ _SAMPLED_BYTES = 1 << 22
 def load_model(
     folder: Path,
     *,
-    task: str = "chat-completion",
+    head: str = "AutoModelForCausalLM",
+    labels: Sequence[str] = (),
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
@@ -27,7 +28,9 @@ def load_model(
 
     Args:
         folder: A Hugging Face model folder (config.json and *.safetensors), or an MLflow model with one inside.
-        task: A row of the task table; it names the head.
+        head: The transformers auto class that gives it its head.
+        labels: Names of the classes that the head tells apart, by number; a folder's own head must have as many, and
+            one that is missing is made with random weights.
         dtype: Type of the weights; by default the one they are stored in.
         trust_remote_code: Run Python code from the folder.
 
@@ -41,15 +44,20 @@ def load_model(
     import transformers
 
     quiet()
-    head = getattr(transformers, TASKS[task].head)
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
     try:
-        return head.from_pretrained(
-            folder,
-            dtype="auto" if dtype is None else dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            local_files_only=True,
-        ).eval()
+        return (
+            getattr(transformers, head)
+            .from_pretrained(
+                folder,
+                **(named if labels else {}),
+                dtype="auto" if dtype is None else dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+            .eval()
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if "auto_map" in config and not trust_remote_code:
             raise UsageError(
@@ -94,8 +102,8 @@ def save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
 
 def verify_saved(model: Any, folder: Path) -> None:
     """Load a saved model back and compare every tensor, as rounded to the saved type; `AzftError` if one differs."""
-    own_code = type(model).__module__.startswith("transformers_modules.")
-    saved, mine = load_model(folder, trust_remote_code=own_code).state_dict(), model.state_dict()
+    saved = type(model).from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True).state_dict()
+    mine = model.state_dict()
     wrong = sorted(mine.keys() ^ saved.keys())
     wrong += [
         name

@@ -152,7 +152,7 @@ def test_folders_that_are_no_chat_model_say_what_is_missing(tmp_path: Path) -> N
     folder = tokenizer_folder(tmp_path)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(AzftError, match="no chat template"):
-        load_tokenizer(folder)
+        load_tokenizer(folder).chat_template()
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(AzftError, match=r"tokenizer\.json can't be read"):
         load_tokenizer(folder)

@@ -33,7 +33,7 @@ def test_documents_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 def test_sequences_hold_every_document_once_and_count_targets_only(tmp_path: Path) -> None:
     dataset = open_dataset(write(tmp_path / "d"), "train")
-    sequences = [[tokens.tolist() for tokens, _ in dataset.sequence(i)] for i in range(len(dataset))]
+    sequences = [[tokens.tolist() for tokens, *_ in dataset.sequence(i)] for i in range(len(dataset))]
     assert sequences == [[[1, 2, 3], [6, 7, 8, 9, 10]], [[4, 5]]]
     assert dataset.sequence_lengths.tolist() == [8, 2]
     assert dataset.label_counts.tolist() == [4, 1]  # [4, 5] is all in the loss, but 4 follows nothing
@@ -137,3 +137,21 @@ def test_a_missing_split_or_folder_is_named(tmp_path: Path) -> None:
         open_dataset(folder, "test")
     with pytest.raises(NotFoundError, match=r"no dataset\.json"):
         open_dataset(tmp_path, "train")
+
+
+def test_targets_stand_beside_the_tokens_they_belong_to(tmp_path: Path) -> None:
+    documents = [([5, 6, 7], [1, 0, 1], [[1, 2], [3, 4]]), ([8], [1], [[5, 6]]), ([9, 9], [0, 0], np.zeros((0, 2)))]
+    with write_dataset(
+        tmp_path / "d", splits=["train"], vocab_size=10, max_length=8, packing=False, tokenizer="t",
+        objective="span", target_width=2, labels=["a"],
+    ) as writer:  # fmt: skip
+        for tokens, mask, targets in documents:
+            writer.splits["train"].add(tokens, mask, np.array(targets, dtype=np.int32))
+        with pytest.raises(ValueError, match="1 tokens in the loss need 2 targets"):
+            writer.splits["train"].add([1], [1], np.zeros((1, 1), dtype=np.int32))
+        with pytest.raises(ValueError, match="1 tokens in the loss need 2 targets"):
+            writer.splits["train"].add([1], [1])
+    dataset = open_dataset(tmp_path / "d", "train")
+    assert (dataset.objective, dataset.labels, dataset.label_counts.tolist()) == ("span", ("a",), [2, 1, 0])
+    read = [dataset.document(number).targets for number in range(3)]
+    assert [one.tolist() for one in read if one is not None] == [[[1, 2], [3, 4]], [[5, 6]], []]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azft.data.masking import ChatRenderer, Rendered
+from azft.data.masking import ChatRenderer
+from azft.data.rendering import Rendered
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import load_tokenizer
 from tests.helpers.tokens import FAMILIES, sentencepiece_tokenizer, template_source, tokenizer_folder
@@ -73,7 +74,7 @@ def bad(name: str) -> ChatRenderer:
 def marked(rendered: Rendered) -> str:
     """The text with « and » around what is in the loss, by characters."""
     text = rendered.text
-    for turn in reversed(rendered.turns):
+    for turn in reversed(rendered.spans):
         text = f"{text[: turn.start]}«{text[turn.start : turn.end]}»{text[turn.end :]}"
     return text
 
@@ -164,7 +165,7 @@ def test_loss_tokens_decode_to_the_answers_with_their_stop_tokens(family: str, p
     rendered = kit.render({"messages": messages})
     answers = [answer.strip() if family in TRIMMING else answer for _, answer in pairs]
     expected = [f"{kit.probe.lead_in}{answer}{FAMILIES[family].stop}" for answer in answers]
-    assert [rendered.text[turn.start : turn.end] for turn in rendered.turns] == expected
+    assert [rendered.text[turn.start : turn.end] for turn in rendered.spans] == expected
     if FAMILIES[family].nfc:
         expected = [unicodedata.normalize("NFC", text) for text in expected]
     assert rendered.token_ids == kit.tokenizer.encode(rendered.text)
@@ -174,7 +175,7 @@ def test_loss_tokens_decode_to_the_answers_with_their_stop_tokens(family: str, p
         else:  # the first token of a turn holds template text too (new lines, mostly), so it can't be in the loss
             assert wanted.endswith(got)
     mask = rendered.loss_mask
-    for (first, end), turn in zip(rendered.loss_spans, rendered.turns, strict=True):
+    for (first, end), turn in zip(rendered.loss_spans, rendered.spans, strict=True):
         assert not mask[first - 1]
         assert end == len(mask) or not mask[end]
         assert kit.tokenizer.encode(rendered.text[: turn.end])[-1] == rendered.token_ids[end - 1]
@@ -209,7 +210,7 @@ def test_tokenizers_that_write_spaces_into_tokens_are_masked_alike(kind: str, te
     decoded = [kit.tokenizer.decode(rendered.token_ids[first:end]) for first, end in rendered.loss_spans]
     assert [text.strip() for text in decoded] == [f"{text}</s>".strip() for text in said]
     offsets = kit.tokenizer.backend.encode(rendered.text, add_special_tokens=False).offsets
-    inside = [any(turn.start <= a and b <= turn.end for turn in rendered.turns) for a, b in offsets]
+    inside = [any(turn.start <= a and b <= turn.end for turn in rendered.spans) for a, b in offsets]
     assert rendered.loss_mask.tolist() == inside
 
 

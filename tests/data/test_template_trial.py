@@ -56,7 +56,7 @@ def test_the_same_rows_are_refused_as_when_every_row_is_rendered(family: str, tm
     renderer = ChatRenderer(load_tokenizer(tokenizer_folder(tmp_path / "model", family)))
     rng = random.Random(family)
     rows = [random_row(rng) for _ in range(1500)]
-    trial = TemplateTrial(renderer.text, renderer.probe.control_texts)
+    trial = TemplateTrial(renderer.text, renderer.control_texts)
     rendered, missed = 0, []
     for row in rows:
         for line in (orjson.dumps(row), orjson.dumps(row, option=orjson.OPT_INDENT_2).replace(b"\n", b" ")):

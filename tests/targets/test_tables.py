@@ -33,6 +33,8 @@ CHANGED: dict[str, Any] = {
     "data.validation_split": 0.3,
     "data.test": "test.jsonl",
     "data.columns": {"messages": "chat"},
+    "data.prompt": "Say: {messages}",
+    "data.labels": ["yes", "no"],
     "data.long_rows": "split",
     "technique.name": "full",
     "technique.rank": 4,

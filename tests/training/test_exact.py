@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from azft.techniques import Lora
-from azft.training.batches import assemble, batch_of
+from azft.training.batches import assemble
 from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import arithmetic
 from azft.training.distribution import SingleProcess
 from azft.training.loop import Loop
 from azft.training.metrics import Metrics
+from azft.training.objectives import OBJECTIVES
 from azft.training.probe import token_loss
 from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
@@ -71,6 +72,7 @@ def make_loop(model: Any, dataset: Path, tmp_path: Path, **training: Any) -> Loo
     train = open_train(dataset)
     return Loop(
         token_loss(model, one_document=False),
+        objective=OBJECTIVES["next-token"],
         training=settings,
         timetable=Timetable.of(settings, sequences=len(train)),
         arithmetic=arithmetic("fp32", torch.device("cpu")),
@@ -137,7 +139,7 @@ def test_the_loss_covers_exactly_the_labelled_positions() -> None:
     module = token_loss(model, one_document=False)
     batch = assemble(documents)
     counted = np.zeros(model.config.vocab_size)
-    for tokens, mask in documents:
+    for tokens, mask, *_ in documents:
         np.add.at(counted, tokens[1:][mask[1:]], 1)
     module(batch).backward()
     predicted = torch.softmax(model.lm_head(module.hidden_states(batch)), -1).sum(0)
@@ -205,12 +207,12 @@ def test_evaluation_counts_loss_and_hits_as_the_reference_does(tmp_path: Path) -
     train = open_train(dataset)
     model = tiny_model("gemma2").double()
     module = token_loss(model, one_document=False)
-    scores = [module.score(batch_of(train, [s])) for s in range(len(train))]
+    scores = [module.score(OBJECTIVES["next-token"].batch_of(train, [s])) for s in range(len(train))]
     mean = float(sum(score.loss for score in scores)) / int(train.label_counts.sum())
     hits = 0
     with torch.no_grad():
         expected = float(reference_loss(model, documents_of(dataset)))
-        for tokens, mask in documents_of(dataset):
+        for tokens, mask, *_ in documents_of(dataset):
             ids = torch.from_numpy(tokens.astype(np.int64))
             best = model(input_ids=ids[None], use_cache=False).logits[0].argmax(-1)
             hits += int((best[:-1] == ids[1:])[torch.from_numpy(mask[1:].astype(bool))].sum())

@@ -90,7 +90,7 @@ def write_tiny_dataset(
         folder, splits=list(splits), vocab_size=vocab_size, max_length=max_length, packing=packing, tokenizer="tiny"
     ) as writer:
         for split, documents in splits.items():
-            for tokens, mask in documents:
+            for tokens, mask, *_ in documents:
                 writer.splits[split].add(tokens, mask)
     return folder
 
@@ -129,7 +129,7 @@ def reference_loss(model: Any, documents: Documents) -> torch.Tensor:
     """Mean loss per labelled target, the naive way: one document at a time, eager attention, all logits."""
     model.set_attn_implementation("eager")
     total, labels = torch.zeros((), dtype=torch.float64), 0
-    for tokens, mask in documents:
+    for tokens, mask, *_ in documents:
         ids = torch.from_numpy(np.asarray(tokens, dtype=np.int64))[None]
         logits = model(input_ids=ids, use_cache=False).logits[0].double()
         for position in range(1, len(tokens)):

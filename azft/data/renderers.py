@@ -1,0 +1,40 @@
+"""The table of renderings: how the rows of a task become tokens, for a given model.
+
+A task names its rendering (`azft.tasks`). A new one is a row here and a module with its renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from azft.data.masking import ChatRenderer
+from azft.data.prompts import PromptRenderer
+from azft.data.rendering import Renderer
+from azft.data.text_rendering import TextRenderer
+from azft.data.tokenizer import ModelTokenizer
+from azft.tasks import TASKS, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What the recipe and the data say about rendering, besides the task."""
+
+    prompt: str | None = None
+    """The recipe's data.prompt; None: the task's."""
+    labels: tuple[str, ...] = ()
+    """What rows or tokens can be told to be, in order; () where the task knows no labels."""
+    max_length: int | None = None
+
+
+RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] = {
+    "chat": lambda _task, tokenizer, _rendering: ChatRenderer(tokenizer),
+    "text": lambda _task, tokenizer, _rendering: TextRenderer(tokenizer),
+    "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
+}
+
+
+def renderer_for(task: str, tokenizer: ModelTokenizer, rendering: Rendering | None = None) -> Renderer:
+    """The renderer of a task's rows for a model; `AzftError` where the model can't be trained on the task."""
+    row = TASKS[task]
+    return RENDERINGS[row.rendering](row, tokenizer, rendering or Rendering())

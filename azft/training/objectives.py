@@ -1,0 +1,112 @@
+"""The table of objectives: which head a model has, how documents make a batch, and what its loss is.
+
+A dataset names its objective (`azft.data.dataset`). Tokens and loss mask are the same for all; what is to be told at a
+token in the loss differs: the token itself, a class, a position. The loop knows only the few things below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from azft.training.batches import assemble, budgeted, share
+from azft.training.probe import token_loss
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from azft.data.dataset import Document, TokenDataset
+
+
+class AnyBatch(Protocol):
+    """Documents as tensors, and what is to be told about them."""
+
+    labels: torch.Tensor
+    """Its length is the number of things to be told."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the batch, without padding."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch on another device."""
+
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Totals:
+    """What a model made of held-out rows: sums over all that was to be told, and each of it where a module says it."""
+
+    names: tuple[str, ...] = ()
+    """The data set's labels."""
+    loss: float = 0.0
+    correct: int = 0
+    labels: int = 0
+    answers: list[Any] = field(default_factory=list)
+    """Tensors of `Score.answers`, a batch each."""
+    told: list[Any] = field(default_factory=list)
+    """Tensors of the batches' labels."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Loss per thing to be told."""
+        return self.loss / self.labels
+
+
+def token_figures(totals: Totals) -> Figures:
+    """Loss (mean per label token), perplexity, and share of label tokens that are the model's first choice."""
+    loss = totals.mean_loss
+    perplexity = math.exp(min(loss, 700.0))
+    return {"loss": loss, "perplexity": perplexity, "token_accuracy": totals.correct / totals.labels}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One row. A module of `make` takes a batch and gives its summed loss; its `score` gives a `loss.Score`."""
+
+    head: str
+    """The transformers auto class that loads a model with the head for it."""
+    peft_task: str
+    """peft's `TaskType` of such a model."""
+    make: Callable[[Any, bool], Any]
+    """(model, whether every batch holds one document) -> module with `forward(batch)` and `score(batch)`."""
+    assemble: Callable[[Sequence[Document], Sequence[int]], Any]
+    """(documents, numbers of their sequences) -> batch."""
+    figures: Callable[[Totals], Figures]
+    """What evaluation reports."""
+    pads: bool = False
+    """Whether a batch's documents are filled up to the longest, so that they should be about equally long."""
+
+    def batch_of(self, dataset: TokenDataset, sequences: Sequence[int]) -> Any:
+        """The batch made of some sequences of a dataset."""
+        return self.assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
+
+    def micro_batches(
+        self,
+        dataset: TokenDataset,
+        sequences: Sequence[int] | NDArray[Any],
+        *,
+        micro: int,
+        rank: int,
+        ranks: int,
+    ) -> list[list[int]]:
+        """The parts of a global batch that one rank computes, as many for every rank; see `batches.share`."""
+        if not self.pads:
+            return share(sequences, micro=micro, rank=rank, ranks=ranks)
+        return budgeted(sequences, dataset.sequence_lengths, tokens=micro * dataset.max_length, rank=rank, ranks=ranks)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "next-token": Objective(
+        head="AutoModelForCausalLM",
+        peft_task="CAUSAL_LM",
+        make=lambda model, one_document: token_loss(model, one_document=one_document),
+        assemble=assemble,
+        figures=token_figures,
+    ),
+}

@@ -1,0 +1,151 @@
+"""Rows of text and of columns that make a prompt: what is checked, what is learned, and which names are guessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azft.data.check import check_files
+from azft.data.column_names import guess_columns, resolve_columns
+from azft.data.prompts import PromptRenderer, fill
+from azft.data.renderers import renderer_for
+from azft.data.rows import RowChecker
+from azft.data.template_probe import RefusalError
+from azft.data.text_rendering import TextRenderer
+from azft.data.tokenizer import ModelTokenizer, load_tokenizer
+from azft.tasks import Column, Task
+from tests.helpers.tokens import tokenizer_folder
+
+ASK = Task(
+    name="ask",
+    title="",
+    columns=(
+        Column("context", "text", "", required=False),
+        Column("question", "text", ""),
+        Column("answer", "text", ""),
+    ),
+    rendering="prompt",
+    objective="next-token",
+    metrics=(),
+    target="answer",
+    prompt="{context}\n\nQuestion: {question}",
+)
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> ModelTokenizer:
+    return load_tokenizer(tokenizer_folder(tmp_path / "model"))
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> ModelTokenizer:
+    folder = tokenizer_folder(tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    return load_tokenizer(folder)
+
+
+def learned(renderer: Any, row: dict[str, Any]) -> str:
+    rendered = renderer.render(row)
+    ids = [token for token, counts in zip(rendered.token_ids, rendered.loss_mask, strict=True) if counts]
+    return str(renderer.tokenizer.decode(ids))
+
+
+def test_a_text_is_learned_whole_and_so_is_its_end(tokenizer: ModelTokenizer) -> None:
+    renderer = renderer_for("text-generation", tokenizer)
+    assert learned(renderer, {"text": "Once upon a time."}) == "Once upon a time." + renderer.stop
+
+
+def test_of_a_prompt_and_its_completion_only_the_completion_is_learned(tokenizer: ModelTokenizer) -> None:
+    renderer = renderer_for("text-generation", tokenizer)
+    row = {"prompt": "The capital of France:", "completion": " Paris"}
+    assert learned(renderer, row) == " Paris" + renderer.stop
+    assert renderer.text(row).text == "The capital of France: Paris" + renderer.stop
+
+
+def test_texts_that_hold_the_end_of_text_token_are_refused(tokenizer: ModelTokenizer) -> None:
+    renderer = TextRenderer(tokenizer)
+    with pytest.raises(RefusalError, match="reads as a marker"):
+        renderer.text({"text": f"an end {renderer.stop} in the middle"})
+
+
+def test_a_model_without_an_end_of_text_token_is_refused(tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("eos_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(RefusalError, match="no end-of-text token"):
+        TextRenderer(load_tokenizer(folder))
+
+
+def test_a_chat_model_is_asked_through_its_template_and_any_other_as_text(
+    tokenizer: ModelTokenizer, plain: ModelTokenizer
+) -> None:
+    row = {"question": "Who bakes?", "answer": "Linden does."}
+    chat, text = PromptRenderer(tokenizer, ASK, None), PromptRenderer(plain, ASK, None)
+    said = [{"role": "user", "content": "Question: Who bakes?"}, {"role": "assistant", "content": "Linden does."}]
+    assert chat.text(row) == renderer_for("chat-completion", tokenizer).text({"messages": said})
+    assert text.text(row).text == "Question: Who bakes?\nLinden does." + text.stop
+    assert learned(chat, row) == learned(text, row).replace(text.stop, chat.stop)
+
+
+def test_a_prompt_is_filled_with_values_as_they_stand_and_loses_lines_without_one() -> None:
+    row = {"question": "{context} and \\1?", "answer": ""}
+    assert fill(ASK.prompt, row) == "Question: {context} and \\1?"
+    assert fill("{context}: {question}", {"context": "A", "question": "B"}) == "A: B"
+    assert fill("Answers: {answers}", {"answers": ["first", "second"]}) == "Answers: first"
+
+
+def test_a_row_must_have_one_of_the_tasks_forms(tmp_path: Path) -> None:
+    rows = [{"text": "a b"}, {"prompt": "a", "completion": "b"}, {"prompt": "a"}, {"text": " "}, {"text": 1}]
+    report = check_files("text-generation", {}, {"train": write(tmp_path / "t.jsonl", *rows)})
+    found = {(f.code, f.line) for f in report.findings if f.severity.name == "ERROR"}
+    assert found == {("data-missing-column", 3), ("data-empty-text", 4), ("data-wrong-type", 5)}
+
+
+def test_prompts_with_two_answers_and_rows_that_come_twice_are_told_apart(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "c"}, {"prompt": "a", "completion": "b"}]
+    report = check_files(
+        "text-generation", {}, {"train": write(tmp_path / "t.jsonl", *rows, {"text": "a"})}, near=False
+    )
+    found = {(f.code, f.line) for f in report.findings if f.line}
+    assert found == {("data-conflicting-answers", 2), ("data-duplicate-row", 3)}
+
+
+def test_near_duplicates_are_compared_by_prompt_and_answer() -> None:
+    checker = RowChecker("text-generation", {})
+    assert checker.text({"prompt": "a", "completion": "b"}) == ("", "a", "b")
+    assert checker.text({"text": "a"}) == ("", "", "a")
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "guess"),
+    [
+        ({}, ["input", "output"], {"prompt": "input", "completion": "output"}),
+        ({}, ["prompt", "ground_truth"], {"completion": "ground_truth"}),
+        ({}, ["document", "id"], {"text": "document"}),
+        ({}, ["input", "instruction", "output"], {}),  # which of the two is the prompt?
+        ({}, ["input"], {}),  # no form is whole
+        ({}, ["text", "output"], {}),  # it has a form under its own name
+        ({"prompt": "question"}, ["input", "question", "output"], {"completion": "output"}),
+    ],
+)
+def test_columns_are_guessed_where_one_guess_is_possible(
+    columns: dict[str, str], given: list[str], guess: dict[str, str]
+) -> None:
+    assert guess_columns("text-generation", columns, given) == guess
+
+
+def test_a_guess_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.jsonl", {"input": "a", "output": "b"})
+    columns, findings = resolve_columns("text-generation", {}, file)
+    assert columns == {"prompt": "input", "completion": "output"}
+    assert [finding.code for finding in findings] == ["data-columns-guessed"]
+    assert "prompt: input, completion: output" in findings[0].message
