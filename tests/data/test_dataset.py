@@ -27,7 +27,7 @@ def write(target: Path, *, vocab_size: int = 100, packing: bool = True, document
 
 def test_documents_come_back_as_they_went_in(tmp_path: Path) -> None:
     dataset = open_dataset(write(tmp_path / "d"), "train")
-    assert [(t.tolist(), m.tolist()) for t, m in map(dataset.document, range(3))] == DOCUMENTS
+    assert [(t.tolist(), m.tolist()) for t, m, _ in map(dataset.document, range(3))] == DOCUMENTS
     assert dataset.document_lengths.tolist() == [3, 2, 5]
 
 
