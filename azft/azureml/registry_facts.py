@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from azft.azureml.errors import MissingResourceError, MissingRoleError
 from azft.azureml.patience import call
 
 if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
     from azft.azureml.connection import Connection
+
+OnEvent = Callable[[dict[str, Any]], None]
 
 _ID = re.compile(r"^azureml://registries/([^/]+)/models/([^/]+)(?:/(versions|labels)/([^/]+))?$")
 
@@ -45,17 +50,74 @@ class RegistryFacts:
 
 
 def read_facts(connection: Connection, model_id: str) -> RegistryFacts | None:
-    """What the registry says of a model; None for an id that is no registry's. Raises `AzftError`."""
+    """What the registry says of a model; None for an id that is no registry's.
+
+    Asks twice: where the registry is (once a process), and for the model. Raises `MissingResourceError` for a model or
+    a version that the registry hasn't, and `AzftError` else.
+    """
     match = _ID.match(model_id)
     if match is None:
         return None
     registry, name, kind, which = match.groups()
-    models = connection.registry(registry).models
-    asked = {"version": which} if kind == "versions" else {"label": which or "latest"}
-    found = call(f"Reading the model {name} in the registry {registry}", lambda: models.get(name, **asked))
+    version = str(which) if kind == "versions" else None
+    models = _registry(connection, registry).models
+    what = f"Reading the model {name} in the registry {registry}"
+    try:
+        found = call(what, lambda: models.get(name, version=version) if version else _newest(models, name))
+    except MissingResourceError as error:
+        raise _missing(registry, name, version, error) from None
+    if found is None:
+        raise _missing(registry, name, version)
     tags = {str(key): str(value) for key, value in (found.tags or {}).items()}
     properties = {str(key): str(value) for key, value in (found.properties or {}).items()}
     return parse_facts(registry, name, str(found.version), tags, properties)
+
+
+def require_model(connection: Connection, model_id: str, *, on_event: OnEvent) -> None:
+    """Raise `MissingResourceError` when the model is a registry's and isn't there: else the job would find that out.
+
+    Where whoever is signed in may not look (a registry behind a network of its own), the job decides; it is told as
+    {"event": "model-unchecked", "message"}.
+    """
+    try:
+        read_facts(connection, model_id)
+    except MissingRoleError as error:
+        if error.answer is None or error.answer.status != 403:
+            raise
+        on_event({"event": "model-unchecked", "message": error.message})
+
+
+def _newest(models: Any, name: str) -> Any:
+    """The newest version of a model, in one request (the SDK's `get` makes two of it); None when it has none."""
+    from azure.ai.ml.exceptions import ValidationErrorType, ValidationException
+
+    try:
+        return models._get_latest_version(name)
+    except ValidationException as error:
+        if error.error_type == ValidationErrorType.RESOURCE_NOT_FOUND:
+            return None
+        raise
+
+
+def _registry(connection: Connection, name: str) -> MLClient:
+    try:
+        return connection.registry(name)
+    except MissingResourceError as error:
+        fix = "Check its name in the recipe's model: azureml://registries/<registry>/models/..."
+        raise _refused(f"There is no registry {name}.", fix, error) from None
+
+
+def _missing(
+    registry: str, name: str, version: str | None, error: MissingResourceError | None = None
+) -> MissingResourceError:
+    which = f"no version {version} of the model {name}" if version else f"no model {name}"
+    fix = f"Name another one in the recipe (model). What it has: https://ml.azure.com/registries/{registry}/models"
+    return _refused(f"The registry {registry} has {which}.", fix, error)
+
+
+def _refused(message: str, fix: str, error: MissingResourceError | None) -> MissingResourceError:
+    answer = error.answer if error is not None else None
+    return MissingResourceError(message, fix=f"{fix}\n{answer.sentence}" if answer else fix, answer=answer)
 
 
 def parse_facts(

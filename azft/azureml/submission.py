@@ -103,8 +103,20 @@ def job_body(
         job = build_job(plan, name=name, run=run, code=code or Path(), parameters=parameters, references=references)
         from azure.ai.ml.entities._job.to_rest_functions import to_rest_job_object
 
+        _name_the_cache(connection, plan)
         connection.client.jobs._resolve_arm_id_or_upload_dependencies(job)
         return wire(to_rest_job_object(job))
+
+
+def _name_the_cache(connection: Connection, plan: Plan) -> None:
+    """Tell the SDK what its memory of registered components is filed under; else it reads the workspace for that.
+
+    It must be another one for a workspace that was deleted and made anew, whose components are gone: the container of
+    its blob store has the workspace's own id in its name, and is known from the uploads. Without steps of azft's own
+    nothing is registered, and nothing is looked up there.
+    """
+    container = str(connection.storage.datastore.container_name) if plan.steps else ""
+    connection.client.components._client_key = f"workspace/{connection.workspace.id}/{container}"
 
 
 def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -> Submitted:

@@ -14,6 +14,7 @@ _WORDS: dict[str, Callable[[Event], str]] = {
     "registering": lambda _: "registering the job's steps",
     "submitting": lambda e: f"submitting {e['job']}",
     "submitted": lambda e: f"in Azure as {e['job']}" + (f": {e['studio_url']}" if e.get("studio_url") else ""),
+    "model-unchecked": lambda e: f"{e['message']} Whether the registry has the model, the job will find out.",
     "compute": lambda e: f"making the cluster {e['name']}" + (f" of {e['vm_size']}" if e.get("vm_size") else ""),
     "marketplace": lambda e: f"subscribing to {e['model']} in the marketplace, which accepts the offer's terms",
     "unreachable": lambda e: f"{e['message']} The run goes on; still looking.",

@@ -7,6 +7,7 @@ finds out by looking what there is, and goes on from that.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -71,8 +72,8 @@ class AzureMode:
         require_fresh(plan)
         connection = self.access.connect()
         tell = on_event or ignore
-        run = self._claim(connection, plan, again=again or (force and self._is_done(plan)))
-        started = self._start(self._connect(run), run, plan, force=force, tell=tell)
+        run, absent = self._claim(connection, plan, again=again or (force and self._is_done(plan)))
+        started = self._start(self._connect(run), run, plan, force=force, absent=absent, tell=tell)
         return self._watch(run, wait=wait, tell=tell, adopted=not started)
 
     def resume(self, run: Run, *, wait: bool = True, on_event: OnEvent | None = None) -> Run:
@@ -159,8 +160,11 @@ class AzureMode:
         latest, _ = self.store.latest(plan.run_name, plan.hash)
         return latest is not None and latest.state is RunState.COMPLETED
 
-    def _claim(self, connection: Connection, plan: Plan, *, again: bool) -> Run:
-        """The run of a plan: the latest that is known, or a new record. Nothing is sent yet."""
+    def _claim(self, connection: Connection, plan: Plan, *, again: bool) -> tuple[Run, bool]:
+        """The run of a plan: the latest that is known, or a new record; and whether Azure is known to lack its job.
+
+        Nothing is sent yet.
+        """
         from azft.azureml.remote_runs import describe
         from azft.azureml.submission import find_job, next_name
 
@@ -170,14 +174,15 @@ class AzureMode:
             if latest is not None and (not again or not latest.remote or not latest.azure["submitted"]):
                 self._require_here(connection, latest)
                 self._complete(latest, plan)
-                return latest
-            name = plan.run_name
+                return latest, False
+            name, absent = plan.run_name, True
             if again:
                 name = next_name(connection, plan, lambda taken: self.store.find(taken) is not None)
-            else:
-                find_job(connection, name, plan.hash)  # somebody else's name, or a sign-in that fails: before a record
+            else:  # somebody else's name, or a sign-in that fails: before a record
+                absent = find_job(connection, name, plan.hash) is None
             azure = describe(connection.workspace, name, name, plan.target.service)
-            return self.store.create(name, plan=plan.model_dump(mode="json"), recipe=plan.recipe, azure=azure)
+            record = self.store.create(name, plan=plan.model_dump(mode="json"), recipe=plan.recipe, azure=azure)
+            return record, absent
 
     def _require_here(self, connection: Connection, run: Run) -> None:
         from azft.azureml.remote_runs import workspace_of
@@ -214,20 +219,28 @@ class AzureMode:
             write_json(run.folder / "azure.json", {**record, **given})
             run.forget_cancel()
 
-    def _start(self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent) -> bool:
-        """Have the run's job in Azure; whether this call started it. One shell at a time."""
+    def _start(
+        self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent, absent: bool = False
+    ) -> bool:
+        """Have the run's job in Azure; whether this call started it. One shell at a time.
+
+        `absent`: somebody has just looked, and there is no such job.
+        """
         deadline = time.monotonic() + _OTHERS_PATIENCE
         while not run.azure["submitted"]:
             with run.hold(1.0) as held:
                 if held:
-                    return not run.azure["submitted"] and self._send(connection, run, plan, force=force, tell=tell)
+                    send = partial(self._send, connection, run, plan, force=force, absent=absent, tell=tell)
+                    return not run.azure["submitted"] and send()
+            absent = False  # another shell was at it meanwhile
             if time.monotonic() > deadline:
                 raise AzftError(f"Another process has been submitting run {run.name} for too long.", fix="Look at it.")
         return False
 
-    def _send(self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent) -> bool:
+    def _send(self, connection: Connection, run: Run, plan: Plan, *, force: bool, absent: bool, tell: OnEvent) -> bool:
         from azft.azureml.computes import ensure_compute
         from azft.azureml.marketplace import ensure_subscription
+        from azft.azureml.registry_facts import require_model
         from azft.azureml.submission import find_job, submit_once
         from azft.azureml.watching import mark_submitted
 
@@ -235,11 +248,12 @@ class AzureMode:
         job = str(run.azure["job"])
         attempt = len(run.azure["jobs"])
         try:
-            found = find_job(connection, job, plan.hash)
+            found = None if absent else find_job(connection, job, plan.hash)
             if found is None:
                 run.set_state(RunState.QUEUED, message="It is being sent to Azure.", attempt=attempt)
                 write_json(run.folder / "environment.json", describe_environment(plan.recipe_path.parent))
                 tell({"event": "run-started", "run": run.name, "job": job, "folder": str(run.folder)})
+                require_model(connection, plan.target.model_id, on_event=tell)  # first: nothing is made for a typo
                 ensure_compute(connection, plan, create=self.access.create_compute, on_event=tell)
                 if plan.target.marketplace:
                     ensure_subscription(connection, plan.target.model_id, on_event=tell)

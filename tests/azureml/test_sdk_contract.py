@@ -34,6 +34,8 @@ def test_the_clients_that_requests_go_through(azure: Azure) -> None:
     assert callable(client._service_client_01_2024_preview_arm.send_request)
     assert parameters(client.jobs._resolve_arm_id_or_upload_dependencies) == ["job"]
     assert parameters(client.jobs._get_named_output_uri) == ["job_name", "output_names"]
+    assert client.components._client_key is None
+    assert parameters(client.models._get_latest_version) == ["name"]
     assert parameters(client.datastores._list_secrets)[:2] == ["name", "expirable_secret"]
     runs = client.jobs._runs_operations._operation
     scope = ["subscription_id", "resource_group_name", "workspace_name", "run_id"]

@@ -23,6 +23,10 @@ from azft.cli.progress import Plain
         ),
         ({"event": "unreachable", "message": "No answer."}, "No answer. The run goes on; still looking."),
         ({"event": "reachable"}, "Azure answers again."),
+        (
+            {"event": "model-unchecked", "message": "It may not be read."},
+            "It may not be read. Whether the registry has the model, the job will find out.",
+        ),
         ({"event": "upload-reused", "kind": "data"}, None),
         ({"event": "step-started", "step": "prepare"}, None),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from azft.azureml.connection import Access, forget_connections
-from azft.azureml.errors import ConflictError
+from azft.azureml.errors import ConflictError, MissingResourceError
 from azft.azureml.outputs import download, list_outputs
 from azft.emulator import Request, Response
 from azft.errors import InterruptedRunError, JobFailedError, NotFoundError, UnreachableError, UsageError
@@ -316,6 +316,51 @@ def test_anothers_job_is_refused_and_leaves_no_record(shop: Toy, mode: MaapMode,
     with pytest.raises((ConflictError, UsageError)):
         elsewhere._claim(elsewhere.access.connect(), clash, again=False)
     assert elsewhere.store.list() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("azureml://registries/azureml/models/Phi-4-mini-instruct/versions/77", "has no version 77 of the model Phi-4"),
+        ("azureml://registries/azureml/models/Phi-5/labels/latest", "The registry azureml has no model Phi-5."),
+        ("azureml://registries/mine/models/Phi-5/labels/latest", "There is no registry mine."),
+    ],
+)
+def test_a_model_that_the_registry_lacks_stops_it_before_anything_is_made(
+    shop: Toy, mode: MaapMode, quick: Azure, model: str, said: str
+) -> None:
+    plan_in(shop, mode, quick)  # the registry has the newest version of Phi-4-mini-instruct
+    with pytest.raises(MissingResourceError, match=said) as error:
+        MaapMode(shop.root, Access(create_compute=True)).submit(
+            mode.plan(shop.recipe(f"model={model}", "modes.maap.compute=gpu")), wait=False
+        )
+    assert error.value.exit_code == 3
+    assert quick.sent("PUT") == []
+    assert quick.sent("POST", "/listSecrets") == []
+
+
+def test_a_registry_that_may_not_be_looked_into_leaves_the_model_to_the_job(
+    shop: Toy, mode: MaapMode, quick: Azure
+) -> None:
+    events: list[dict[str, Any]] = []
+    plan = plan_in(shop, mode, quick)
+    quick.fault("server-error", path="/registrymanagement/", times=-1, params={"status": 403})
+    mode.submit(plan, wait=False, on_event=events.append)
+    assert quick.jobs() == [plan.run_name]
+    assert [event["message"] for event in events if event["event"] == "model-unchecked"]
+
+
+def test_a_submission_asks_no_more_than_it_must(shop: Toy, mode: MaapMode, quick: Azure) -> None:
+    plan = plan_in(shop, mode, quick)
+    counts = []
+    for again in (False, True):
+        quick.connect()
+        quick.emu.log.clear()
+        mode.submit(plan, again=again, wait=False)
+        asked = [entry["path"] for entry in quick.emu.log.list() if not entry["path"].startswith("/identity")]
+        counts.append(len(asked))
+        assert sum("/models/Phi-4-mini-instruct" in path for path in asked) == 1
+    assert counts == [40, 18]
 
 
 def test_a_run_stays_in_its_workspace(shop: Toy, mode: MaapMode, quick: Azure) -> None:
