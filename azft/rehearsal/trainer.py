@@ -102,7 +102,7 @@ def _finetune(parameters: FinetuneParameters, model: Path, dataset: Path, work: 
 def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     import torch
 
-    from azft.training import lora, models
+    from azft.training import adapters, models
     from azft.training.objectives import OBJECTIVES
     from azft.training.package import merge
 
@@ -110,7 +110,7 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     shutil.rmtree(output / "data", ignore_errors=True)
     target = output / "data" / "model"
     target.mkdir(parents=True)
-    if (trained / lora.CONFIG).is_file():
+    if (trained / adapters.CONFIG).is_file():
         made = orjson.loads((trained / "training.json").read_bytes())
         head = OBJECTIVES[made["objective"]].head
         base = models.load_model(model, head=head, labels=made["labels"], dtype=torch.float32)

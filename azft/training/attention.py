@@ -8,7 +8,7 @@ with the documents' lengths and not with the batch's. Whether a model really obe
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
@@ -57,12 +57,13 @@ def document_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     document_lengths: Sequence[int] | None = None,
+    prefix: Sequence[tuple[Tensor, Tensor]] | None = None,
     **_unused: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each document; transformers' attention interface.
 
     Args:
-        module: The calling layer (part of the interface).
+        module: The calling layer; its number says which part of the prefix is its own.
         query: (1, heads, tokens, head_dim).
         key: (1, key_value_heads, tokens, head_dim); the heads are shared in groups (GQA) where there are fewer.
         value: As `key`.
@@ -72,16 +73,26 @@ def document_attention(
         sliding_window: A token sees itself and this many minus one before it (Mistral, Phi-3, Gemma-2).
         softcap: Scores become softcap * tanh(score / softcap) (Gemma-2).
         document_lengths: Tokens of each document; they add up to `tokens`.
+        prefix: For each layer keys and values, (1, key_value_heads, virtual, head_dim) each, that stand before those of
+            every document (prefix tuning).
 
     Returns:
         (1, tokens, heads, head_dim), and None in place of the weights.
     """
-    del module
     if document_lengths is None or attention_mask is not None:
         raise RuntimeError("document attention was called without document lengths, or with a mask")
     lengths = list(document_lengths)
     parts = zip(*(torch.split(tensor, lengths, 2) for tensor in (query, key, value)), strict=True)
-    outputs = [_one_document(q, k, v, dropout, scaling, sliding_window, softcap) for q, k, v in parts]
+    if prefix is not None:
+        before, outputs = prefix[cast("int", module.layer_idx)], []
+        virtual = before[0].shape[2]
+        for queries, *own in parts:
+            # Queries of zeros stand before the others, so that query and key n are the same token's.
+            q = F.pad(queries, (0, 0, virtual, 0))
+            k, v = (torch.cat([first.to(rest.dtype), rest], 2) for first, rest in zip(before, own, strict=True))
+            outputs.append(_one_document(q, k, v, dropout, scaling, sliding_window, softcap)[:, :, virtual:])
+    else:
+        outputs = [_one_document(q, k, v, dropout, scaling, sliding_window, softcap) for q, k, v in parts]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
     return joined.transpose(1, 2), None
 

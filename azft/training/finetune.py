@@ -11,6 +11,7 @@ from azft.data.dataset import TokenDataset, open_dataset, read_manifest
 from azft.errors import NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_json
 from azft.parameters import FinetuneParameters
+from azft.techniques import Qlora
 from azft.training import models, snapshot
 from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import Arithmetic, arithmetic
@@ -20,7 +21,7 @@ from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
 from azft.training.schedule import Timetable
-from azft.training.techniques import TECHNIQUES
+from azft.training.techniques import TECHNIQUES, TrainingData, prepare
 
 SIGTERM_EXIT = 143
 _NOT_THE_RESULT = {"logging_steps", "save_steps", "save_total_limit"}
@@ -65,10 +66,10 @@ def finetune(
 def _set_up(
     parameters: FinetuneParameters, folder: Path, dataset: Path, checkpoints: Path, ranks: SingleProcess, log: Metrics
 ) -> Loop:
-    training, technique = parameters.training, TECHNIQUES[parameters.technique.name]
+    training, technique = parameters.training, parameters.technique
     train, validation = _open(dataset, parameters)
     numbers = arithmetic(training.precision, ranks.device)
-    dtype = numbers.compute if technique.is_adapter else torch.float32
+    dtype = torch.float32 if technique.changes_base else numbers.compute
     objective = OBJECTIVES[train.objective]
     snapshot.seed_everything(training.seed)  # a new head's first weights
     model = models.load_model(
@@ -77,10 +78,11 @@ def _set_up(
         labels=train.labels,
         dtype=dtype,
         trust_remote_code=parameters.trust_remote_code,
+        quantization=technique if isinstance(technique, Qlora) else None,
     )
     _check_fit(model, train, folder)
     snapshot.seed_everything(training.seed)  # equal on all ranks: it draws the adapter's first weights
-    model = technique.prepare(model, parameters.technique).to(ranks.device)
+    model = prepare(model, technique, data=TrainingData(train, training.seed, ranks.device)).to(ranks.device)
     one_document = not read_manifest(dataset)["packing"] and training.micro_batch_size == 1
     module = objective.make(model, one_document)
     if training.gradient_checkpointing:
@@ -186,7 +188,7 @@ def _write_trained(
     trainable, total = models.parameter_counts(model)
     with output_folder(trained, last="training.json") as folder:
         technique.save(model, folder, models.stored_dtype(base))
-        if not technique.is_adapter:
+        if not parameters.technique.is_adapter:
             models.copy_tokenizer(base, folder)
         technique.verify(model, folder)
         summary = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import torch
@@ -12,6 +12,9 @@ import torch
 from azft.data.model_folder import find_model_folder, find_tokenizer_folder
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from azft.techniques import Qlora
 
 _SAMPLED_BYTES = 1 << 22
 
@@ -23,6 +26,7 @@ def load_model(
     labels: Sequence[str] = (),
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
+    quantization: Qlora | None = None,
 ) -> Any:
     """Load a model with its task's head, in evaluation mode on the CPU.
 
@@ -33,6 +37,7 @@ def load_model(
             one that is missing is made with random weights.
         dtype: Type of the weights; by default the one they are stored in.
         trust_remote_code: Run Python code from the folder.
+        quantization: Keep linear weights in 4 bits, as it says, and compute with them in `dtype`.
 
     Raises:
         NotFoundError: There is no model in the folder.
@@ -44,13 +49,18 @@ def load_model(
     import transformers
 
     quiet()
-    named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
+    options = _named(labels)
+    if quantization is not None:
+        from azft.training.quantised import configuration
+
+        empty = empty_model(folder, head=head, labels=labels, trust_remote_code=trust_remote_code)
+        options["quantization_config"] = configuration(quantization, empty, dtype or torch.float32)
     try:
         return (
             getattr(transformers, head)
             .from_pretrained(
                 folder,
-                **(named if labels else {}),
+                **options,
                 dtype="auto" if dtype is None else dtype,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=True,
@@ -69,6 +79,29 @@ def load_model(
             f"The model in {folder} can't be loaded: {first_line}",
             fix="Check that the folder is complete and that the installed transformers knows this architecture.",
         ) from error
+
+
+def empty_model(
+    folder: Path,
+    *,
+    head: str = "AutoModelForCausalLM",
+    labels: Sequence[str] = (),
+    trust_remote_code: bool = False,
+) -> Any:
+    """A model without weights, on torch's meta device: what `load_model` would give, in shapes. Takes its arguments."""
+    import transformers
+
+    folder = find_model_folder(folder)
+    config = transformers.AutoConfig.from_pretrained(
+        folder, **_named(labels), trust_remote_code=trust_remote_code, local_files_only=True
+    )
+    with torch.device("meta"):
+        return getattr(transformers, head).from_config(config, trust_remote_code=trust_remote_code)
+
+
+def _named(labels: Sequence[str]) -> dict[str, Any]:
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
+    return named if labels else {}
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -158,9 +191,10 @@ def unwrapped(model: Any) -> Any:
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
-    """Number of trainable weights, and of all."""
+    """Number of trainable weights, and of all; packed ones count as what they stand for."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return trainable, sum(p.numel() for p in model.parameters())
+    states = ((p, getattr(p, "quant_state", None)) for p in model.parameters())
+    return trainable, sum(p.numel() if state is None else state.shape.numel() for p, state in states)
 
 
 _TOKENIZER_FILES = (

@@ -15,9 +15,10 @@ from azft.data.model_folder import find_model_folder
 from azft.errors import AzftError
 from azft.files import write_bytes, write_text
 from azft.parameters import PackageParameters
-from azft.training import lora
+from azft.training import adapters
 from azft.training.card import model_card
 from azft.training.models import copy_tokenizer, load_model, save_model, stored_dtype, verify_saved
+from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
 
 _ROUNDING = 1e-4
@@ -38,9 +39,14 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
     Raises:
         AzftError: The merged model does not compute what base and adapter compute.
     """
-    options: dict[str, Any] = {"task": parameters.task, "trust_remote_code": parameters.trust_remote_code}
+    training = _read(trained / "training.json")
+    options: dict[str, Any] = {
+        "head": OBJECTIVES[training["objective"]].head,
+        "labels": training["labels"],
+        "trust_remote_code": parameters.trust_remote_code,
+    }
     dtype = stored_dtype(model)
-    is_adapter = (trained / lora.CONFIG).is_file()
+    is_adapter = (trained / adapters.CONFIG).is_file()
     with output_folder(output, last="README.md") as folder:
         if is_adapter:
             _copy_adapter(trained, folder / "adapter", parameters.base_model)
@@ -59,7 +65,7 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
             folder / "README.md",
             model_card(
                 parameters,
-                training=_read(trained / "training.json"),
+                training=training,
                 evaluation=_read(evaluation / "evaluation.json"),
                 is_adapter=is_adapter,
             ),
@@ -74,7 +80,7 @@ def merge(base: Any, adapter: Path) -> Any:
     Merging happens in fp32 whatever type the model is stored in: 4-bit or bf16 weights would round the update away.
     """
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, base.get_input_embeddings().weight.shape[0], (2, 24)))
-    tuned = lora.attach(base, adapter)
+    tuned = adapters.attach(base, adapter)
     expected = tuned(input_ids=ids, use_cache=False).logits
     with tuned.disable_adapter():
         effect = float((tuned(input_ids=ids, use_cache=False).logits - expected).abs().max())
@@ -92,9 +98,9 @@ def merge(base: Any, adapter: Path) -> Any:
 
 def _copy_adapter(trained: Path, target: Path, base_model: str) -> None:
     target.mkdir()
-    shutil.copyfile(trained / lora.WEIGHTS, target / lora.WEIGHTS)
-    config = orjson.loads((trained / lora.CONFIG).read_bytes()) | {"base_model_name_or_path": base_model}
-    write_bytes(target / lora.CONFIG, orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    shutil.copyfile(trained / adapters.WEIGHTS, target / adapters.WEIGHTS)
+    config = orjson.loads((trained / adapters.CONFIG).read_bytes()) | {"base_model_name_or_path": base_model}
+    write_bytes(target / adapters.CONFIG, orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def _copy_model(trained: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from azft.data.tokenizer import load_tokenizer
 from azft.errors import AzftError, NotFoundError
 from azft.parameters import EvaluateParameters, PackageParameters
 from azft.recipe import Recipe
-from azft.training import lora
+from azft.training import adapters
 from azft.training.evaluate import evaluate
 from azft.training.finetune import finetune
 from azft.training.generate import load_chat, stream_tokens
@@ -103,7 +103,7 @@ def test_the_packaged_model_computes_what_was_evaluated(made: Path) -> None:
     ids = torch.arange(5, 40)[None]
     packaged = load_model(made / "packaged", dtype=torch.float32)(input_ids=ids).logits
     if (made / "trained/adapter_config.json").exists():
-        tuned = lora.attach(load_model(made / "base", dtype=torch.float32), made / "trained")(input_ids=ids).logits
+        tuned = adapters.attach(load_model(made / "base", dtype=torch.float32), made / "trained")(input_ids=ids).logits
         torch.testing.assert_close(packaged, tuned, rtol=0, atol=1e-4)
     else:
         assert torch.equal(packaged, load_model(made / "trained", dtype=torch.float32)(input_ids=ids).logits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from azft.errors import UsageError
-from azft.training.lora import resolve_targets
+from azft.training.low_rank import resolve_targets
 from tests.training.tiny import tiny_model
 
 
