@@ -30,7 +30,9 @@ Example:
 
 \b
 The same plan twice is one run: a second submit shows the first one's result,
-or goes on with it when it was cut off. --again starts another.
+or goes on with it when it was cut off. --again starts another: one more each
+time, also from two shells at once. (In Azure, another that was cut off before
+its job was sent is gone on with.)
 Ctrl-C stops a local run, and says how to go on. A run in Azure goes on.
 With -o json every event is a line of JSON; the last has "event": "result".
 

@@ -7,9 +7,10 @@ finds out by looking what there is, and goes on from that.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from azft.azureml.connection import Access
 from azft.errors import (
@@ -38,6 +39,16 @@ _OTHERS_PATIENCE = 1800.0
 """Seconds to wait for another shell that is submitting the same run: its uploads may be large."""
 _RESUMABLE = "pipeline"
 """The one service whose job leaves checkpoints that azft can go on from: azft's own pipeline."""
+
+
+class _Claim(NamedTuple):
+    """The run that a submission is for."""
+
+    run: Run
+    held: bool
+    """Whether this process has its lock."""
+    absent: bool
+    """Whether Azure was just found to lack its job."""
 
 
 class AzureMode:
@@ -72,8 +83,11 @@ class AzureMode:
         require_fresh(plan)
         connection = self.access.connect()
         tell = on_event or ignore
-        run, absent = self._claim(connection, plan, again=again or (force and self._is_done(plan)))
-        started = self._start(self._connect(run), run, plan, force=force, absent=absent, tell=tell)
+        with ExitStack() as locks:
+            claim = self._claim(connection, plan, again=again or (force and self._is_done(plan)), locks=locks)
+            run = claim.run
+            start = partial(self._send, absent=claim.absent) if claim.held else self._start
+            started = start(self._connect(run), run, plan, force=force, tell=tell)
         return self._watch(run, wait=wait, tell=tell, adopted=not started)
 
     def resume(self, run: Run, *, wait: bool = True, on_event: OnEvent | None = None) -> Run:
@@ -160,10 +174,12 @@ class AzureMode:
         latest, _ = self.store.latest(plan.run_name, plan.hash)
         return latest is not None and latest.state is RunState.COMPLETED
 
-    def _claim(self, connection: Connection, plan: Plan, *, again: bool) -> tuple[Run, bool]:
-        """The run of a plan: the latest that is known, or a new record; and whether Azure is known to lack its job.
+    def _claim(self, connection: Connection, plan: Plan, *, again: bool, locks: ExitStack) -> _Claim:
+        """The run of a plan: the latest that is known, or a new record. Nothing is sent yet.
 
-        Nothing is sent yet.
+        With `again` it is a new one, but for the latest that was cut off before its job was sent: that is gone on with.
+        Either is this process's own until `locks` ends, from the moment that others can see it: so each shell that
+        asks for another run gets one.
         """
         from azft.azureml.remote_runs import describe
         from azft.azureml.submission import find_job, next_name
@@ -171,23 +187,31 @@ class AzureMode:
         assert plan.target is not None
         with self.store.naming():
             latest, _ = self.store.latest(plan.run_name, plan.hash)
-            if latest is not None and (not again or not latest.remote or not latest.azure["submitted"]):
+            held = again and latest is not None and self._is_left(connection, latest, locks)
+            if latest is not None and (held or not again):
                 self._require_here(connection, latest)
                 self._complete(latest, plan)
-                return latest, False
+                return _Claim(latest, held=held, absent=False)
             name, absent = plan.run_name, True
             if again:
                 name = next_name(connection, plan, lambda taken: self.store.find(taken) is not None)
             else:  # somebody else's name, or a sign-in that fails: before a record
                 absent = find_job(connection, name, plan.hash) is None
             azure = describe(connection.workspace, name, name, plan.target.service)
-            record = self.store.create(name, plan=plan.model_dump(mode="json"), recipe=plan.recipe, azure=azure)
-            return record, absent
+            run = self.store.create(name, plan=plan.model_dump(mode="json"), recipe=plan.recipe, azure=azure)
+            return _Claim(run, held=locks.enter_context(run.hold()), absent=absent)
+
+    def _is_left(self, connection: Connection, run: Run, locks: ExitStack) -> bool:
+        """Whether the run was cut off before its job was sent, here, and nobody is at it; it is then held."""
+        from azft.azureml.remote_runs import workspace_of
+
+        sent = run.azure["submitted"] or not workspace_of(run).same_as(connection.workspace)
+        return not sent and locks.enter_context(run.hold(1.0)) and not run.azure["submitted"]
 
     def _require_here(self, connection: Connection, run: Run) -> None:
         from azft.azureml.remote_runs import workspace_of
 
-        if run.remote and not workspace_of(run).same_as(connection.workspace):
+        if not workspace_of(run).same_as(connection.workspace):
             raise UsageError(
                 f"Run {run.name} of this plan is in the workspace {run.azure['workspace']}, not "
                 f"{connection.workspace.name} (found by {connection.workspace.found_by}).",
@@ -219,25 +243,21 @@ class AzureMode:
             write_json(run.folder / "azure.json", {**record, **given})
             run.forget_cancel()
 
-    def _start(
-        self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent, absent: bool = False
-    ) -> bool:
-        """Have the run's job in Azure; whether this call started it. One shell at a time.
-
-        `absent`: somebody has just looked, and there is no such job.
-        """
+    def _start(self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent) -> bool:
+        """Have the run's job in Azure; whether this call started it. One shell at a time."""
         deadline = time.monotonic() + _OTHERS_PATIENCE
         while not run.azure["submitted"]:
             with run.hold(1.0) as held:
                 if held:
-                    send = partial(self._send, connection, run, plan, force=force, absent=absent, tell=tell)
-                    return not run.azure["submitted"] and send()
-            absent = False  # another shell was at it meanwhile
+                    return not run.azure["submitted"] and self._send(connection, run, plan, force=force, tell=tell)
             if time.monotonic() > deadline:
                 raise AzftError(f"Another process has been submitting run {run.name} for too long.", fix="Look at it.")
         return False
 
-    def _send(self, connection: Connection, run: Run, plan: Plan, *, force: bool, absent: bool, tell: OnEvent) -> bool:
+    def _send(
+        self, connection: Connection, run: Run, plan: Plan, *, force: bool, tell: OnEvent, absent: bool = False
+    ) -> bool:
+        """The same while the run is held. `absent`: somebody has just looked, and there is no such job."""
         from azft.azureml.computes import ensure_compute
         from azft.azureml.marketplace import ensure_subscription
         from azft.azureml.registry_facts import require_model

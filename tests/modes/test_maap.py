@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from azft.azureml.errors import ConflictError, MissingResourceError
 from azft.azureml.outputs import download, list_outputs
 from azft.emulator import Request, Response
 from azft.errors import InterruptedRunError, JobFailedError, NotFoundError, UnreachableError, UsageError
+from azft.files import write_json
 from azft.modes.maap import MaapMode
 from azft.plan import Plan
 from azft.runs import Run, RunState
@@ -263,6 +265,43 @@ def test_a_wanted_second_is_another_run(shop: Toy, mode: MaapMode, quick: Azure)
     assert body.workspace.name == "azft-rehearsal"
 
 
+def test_each_shell_that_wants_another_run_gets_one(shop: Toy, mode: MaapMode, quick: Azure) -> None:
+    plan = plan_in(shop, mode, quick)
+    first = mode.submit(plan, wait=False)
+    results: list[Any] = []
+    together = threading.Barrier(3)
+
+    def submit() -> None:
+        together.wait()
+        try:
+            results.append(MaapMode(shop.root).submit(plan, again=True, wait=False).name)
+        except BaseException as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=submit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results, key=str) == [f"{first.name}-{number}" for number in (2, 3, 4)]
+    assert quick.jobs() == [first.name, *sorted(results)]
+
+
+def test_a_second_that_was_cut_off_elsewhere_is_not_in_the_way(
+    shop: Toy, mode: MaapMode, quick: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_in(shop, mode, quick)
+    with monkeypatch.context() as patch:
+        kill_at(quick, 4, patch, applied=True)
+        with pytest.raises(Killed):
+            mode.submit(plan, wait=False)
+    run = mode.store.get(plan.run_name)
+    write_json(run.folder / "azure.json", {**run.azure, "workspace": "another"})
+    with pytest.raises(UsageError, match="is in the workspace another"):
+        mode.submit(plan, wait=False)
+    assert mode.submit(plan, again=True, wait=False).name == f"{plan.run_name}-2"
+
+
 def test_a_second_that_was_cut_off_is_gone_on_with(
     shop: Toy, mode: MaapMode, quick: Azure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,7 +353,7 @@ def test_anothers_job_is_refused_and_leaves_no_record(shop: Toy, mode: MaapMode,
     changed = elsewhere.plan(shop.recipe(MODEL, MACHINES, "training.seed=7"))
     clash = changed.model_copy(update={"name": plan.name, "hash": plan.hash[:8] + changed.hash[8:]})
     with pytest.raises((ConflictError, UsageError)):
-        elsewhere._claim(elsewhere.access.connect(), clash, again=False)
+        elsewhere._claim(elsewhere.access.connect(), clash, again=False, locks=ExitStack())
     assert elsewhere.store.list() == []
 
 
