@@ -45,8 +45,15 @@ class Task:
     """The column that is learned; the others come before it. None: the first column says by itself what is learned."""
     prompt: str = ""
     """How the columns before the target make the prompt, with {column} in the places of their values."""
+    encoder: str | None = None
+    encoder_decoder: str | None = None
+    """The rendering for models of these kinds; None: they can't do the task. `rendering` is a decoder's."""
     pipeline_tag: str = "text-generation"
     """What model hubs call it."""
+
+    def rendering_for(self, kind: str) -> str | None:
+        """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""
+        return {"decoder": self.rendering, "encoder": self.encoder, "encoder-decoder": self.encoder_decoder}[kind]
 
     def column(self, name: str) -> Column:
         """The column of this name; `KeyError` where there is none."""
@@ -88,6 +95,39 @@ TASKS: dict[str, Task] = {
             metrics=("loss", "perplexity", "token_accuracy"),
             forms=(("text",), ("prompt", "completion")),
             target="completion",
+        ),
+        Task(
+            name="question-answering",
+            title="Question answering: the model writes the answer, or marks it in the context",
+            columns=(
+                Column("question", "text", "what is asked", aliases=("query", "input")),
+                Column("context", "text", "where the answer is to be found", required=False,
+                       aliases=("passage", "document")),
+                Column("answers", "answers", 'the answer as text, or SQuAD\'s {"text": [...], "answer_start": [...]}',
+                       aliases=("answer", "response", "output", "ground_truth")),
+            ),
+            rendering="prompt",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy", "exact_match", "f1"),
+            target="answers",
+            prompt="Context: {context}\nQuestion: {question}\nAnswer:",
+            pipeline_tag="question-answering",
+        ),
+        Task(
+            name="preference-tuning",
+            title="Preference: the model learns to give the better of two answers (DPO)",
+            columns=(
+                Column("prompt", "prompt", "a text, or the messages up to the one that is answered",
+                       aliases=("input", "question")),
+                Column("chosen", "answer", "the better answer: a text, or an assistant's message",
+                       aliases=("preferred_output",)),
+                Column("rejected", "worse-answer", "the other answer", aliases=("non_preferred_output",)),
+                Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
+            ),
+            rendering="pair",
+            objective="preference",
+            metrics=("loss", "preference_accuracy", "reward_accuracy", "reward_margin"),
+            target="chosen",
         ),
     )
 }  # fmt: skip

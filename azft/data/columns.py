@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from azft.data import chat, chat_lane, text_columns, tool_calls
+from azft.data import answer_columns, chat, chat_lane, preference_columns, text_columns, tool_calls
 from azft.data.lane import Lane, RowText
 from azft.data.rules import Problem
 from azft.tasks import TASKS, Column
@@ -47,6 +47,27 @@ KINDS: dict[str, ColumnKind] = {
         lane=chat_lane.ChatLane,
     ),
     "text": ColumnKind(title="text", check=text_columns.check_text, normalise=lambda text: text, is_text=True),
+    "prompt": ColumnKind(
+        title="text or list of messages",
+        check=preference_columns.check_prompt,
+        normalise=preference_columns.normalise_prompt,
+        is_text=True,
+    ),
+    "answer": ColumnKind(
+        title="text", check=preference_columns.check_answer, normalise=preference_columns.answer_text, is_text=True
+    ),
+    "worse-answer": ColumnKind(
+        title="text",
+        check=preference_columns.check_worse_answer,
+        normalise=preference_columns.answer_text,
+        is_text=True,
+    ),
+    "answers": ColumnKind(
+        title="answers",
+        check=answer_columns.check_answers,
+        normalise=answer_columns.normalise_answers,
+        is_text=True,
+    ),
     "tools": ColumnKind(title="list of tools", check=tool_calls.check_tools, normalise=lambda tools: tools),
 }
 

@@ -1,4 +1,4 @@
-"""Where in a model's folder the Hugging Face files are: at its root, or in the parts of an MLflow model.
+"""Where in a model's folder the Hugging Face files are (at its root, or in the parts of an MLflow model), and its kind.
 
 Models of Azure's registries come as MLflow models. Two layouts are known: Azure's own (`data/model`, `data/tokenizer`)
 and that of MLflow's transformers flavour (`model`, `components/tokenizer`). A registry may also put either one folder
@@ -8,6 +8,28 @@ deeper. Whoever reads a model's files asks here first; a plain folder is its own
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
+"""What a model can do with text: go on with it, read it, or read one and write another."""
+
+_ENCODER_DECODERS = frozenset(
+    (
+        "bart", "bigbird_pegasus", "blenderbot", "fsmt", "led", "longt5", "m2m_100", "marian", "mbart", "mt5", "mvp",
+        "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "t5gemma", "umt5",
+    )
+)  # fmt: skip
+_ENCODERS = frozenset(
+    (
+        "albert", "bert", "camembert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
+        "eurobert", "ibert", "longformer", "megatron-bert", "mobilebert", "modernbert", "mpnet", "mra",
+        "nystromformer", "roberta", "roberta-prelayernorm", "roformer", "squeezebert", "xlm-roberta",
+        "xlm-roberta-xl", "xmod",
+    )
+)  # fmt: skip
+"""transformers' model types (config.json's `model_type`, version 5.23) of each kind that do not say it themselves."""
 
 _MODEL = ("data/model", "model", "artifacts/model", "components/model")
 _TOKENIZER = ("data/tokenizer", "components/tokenizer", "tokenizer", "artifacts/tokenizer")
@@ -25,6 +47,21 @@ def find_tokenizer_folder(folder: Path) -> Path:
     if (model / "tokenizer.json").is_file():
         return model
     return _find(root, "tokenizer.json", _TOKENIZER) or model
+
+
+def model_kind(folder: Path) -> ModelKind:
+    """The kind of the model in `folder`, by its config.json; "decoder" where it says nothing else, or isn't there."""
+    try:
+        config: Any = orjson.loads((find_model_folder(folder) / "config.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return "decoder"  # whoever loads the model says what is wrong with the file
+    if not isinstance(config, dict):
+        return "decoder"
+    kind = config.get("model_type")
+    if config.get("is_encoder_decoder") or kind in _ENCODER_DECODERS:
+        return "encoder-decoder"
+    masked = any(str(name).endswith("ForMaskedLM") for name in config.get("architectures") or ())
+    return "encoder" if (kind in _ENCODERS or masked) and not config.get("is_decoder") else "decoder"
 
 
 def _find(root: Path, file: str, parts: tuple[str, ...]) -> Path | None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from azft.data.masking import ChatRenderer
+from azft.data.pairs import PairRenderer
 from azft.data.prompts import PromptRenderer
 from azft.data.rendering import Renderer
+from azft.data.template_probe import RefusalError
 from azft.data.text_rendering import TextRenderer
 from azft.data.tokenizer import ModelTokenizer
 from azft.tasks import TASKS, Task
@@ -30,6 +32,7 @@ class Rendering:
 RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] = {
     "chat": lambda _task, tokenizer, _rendering: ChatRenderer(tokenizer),
     "text": lambda _task, tokenizer, _rendering: TextRenderer(tokenizer),
+    "pair": lambda _task, tokenizer, _rendering: PairRenderer(tokenizer),
     "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
 }
 
@@ -37,4 +40,11 @@ RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] 
 def renderer_for(task: str, tokenizer: ModelTokenizer, rendering: Rendering | None = None) -> Renderer:
     """The renderer of a task's rows for a model; `AzftError` where the model can't be trained on the task."""
     row = TASKS[task]
-    return RENDERINGS[row.rendering](row, tokenizer, rendering or Rendering())
+    name = row.rendering_for(tokenizer.model_kind)
+    if name is None:
+        raise RefusalError(
+            "model-kind",
+            f"The model in {tokenizer.folder} is an {tokenizer.model_kind}, which can't do {task}.",
+            fix="Choose another model: azft models lists them.",
+        )
+    return RENDERINGS[name](row, tokenizer, rendering or Rendering())

@@ -16,7 +16,7 @@ import orjson
 from tokenizers import AddedToken, Tokenizer
 
 from azft.data.chat_template import ChatTemplate
-from azft.data.model_folder import find_model_folder, find_tokenizer_folder
+from azft.data.model_folder import ModelKind, find_model_folder, find_tokenizer_folder, model_kind
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes
 
@@ -43,6 +43,8 @@ class ModelTokenizer:
     """Hex SHA-256 of everything that decides the token ids of a row."""
     variables: Mapping[str, str]
     """Text of the special tokens by the names that configs give them: `eos_token`."""
+    model_kind: ModelKind = "decoder"
+    """What kind of model it belongs to: some tasks are rendered by it."""
 
     def chat_template(self) -> ChatTemplate:
         """The chat template; `AzftError` where there is none."""
@@ -107,6 +109,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Mod
         vocab_size=max(backend.get_vocab_size(with_added_tokens=True), *(number + 1 for number in added), 0),
         fingerprint=sha256_bytes(canonical_json(identity)),
         variables=variables,
+        model_kind=model_kind(model),
     )
 
 

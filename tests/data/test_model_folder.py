@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from azft.catalog import materialize, resolve_model
-from azft.data.model_folder import find_model_folder, find_tokenizer_folder
+from azft.data.model_folder import find_model_folder, find_tokenizer_folder, model_kind
 from azft.data.prepare import prepare
 from azft.data.tokenizer import context_length, load_tokenizer
 from azft.files import sha256_file, sha256_tree
@@ -128,3 +128,22 @@ def carry_out(recipe_file: RecipeFile, model: Path, work: Path) -> Path:
         output=outputs["packaged"],
     )  # fmt: skip
     return work
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"model_type": "t5", "is_encoder_decoder": True}, "encoder-decoder"),
+        ({"model_type": "marian"}, "encoder-decoder"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "encoder"),
+        ({"model_type": "bert", "architectures": ["BertLMHeadModel"], "is_decoder": True}, "decoder"),
+        ({"model_type": "new", "architectures": ["NewForMaskedLM"]}, "encoder"),
+        ({"model_type": "llama"}, "decoder"),
+        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, "decoder"),
+        (None, "decoder"),
+    ],
+)
+def test_the_kind_of_a_model_is_told_by_its_config(tmp_path: Path, config: object, kind: str) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert model_kind(tmp_path) == kind
