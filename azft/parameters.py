@@ -98,6 +98,7 @@ class EvaluateParameters(Parameters):
     task: TaskName
     evaluation: Evaluation
     precision: Literal["auto", "bf16", "fp32"]
+    dpo_beta: float
     seed: int
     trust_remote_code: bool
 
@@ -108,6 +109,7 @@ class EvaluateParameters(Parameters):
             task=recipe.task,
             evaluation=recipe.evaluation,
             precision=recipe.training.precision,
+            dpo_beta=recipe.training.dpo_beta,
             seed=recipe.training.seed,
             trust_remote_code=recipe.trust_remote_code,
         )
@@ -129,6 +131,6 @@ class PackageParameters(Parameters):
             task=recipe.task,
             model_name=recipe.model_name,
             base_model=recipe.model,
-            merge=recipe.output.merge,
+            merge=recipe.merges,
             trust_remote_code=recipe.trust_remote_code,
         )

@@ -79,7 +79,9 @@ class Training(Section):
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
     learning_rate: float | None = Field(
-        None, gt=0, lt=10, description="Peak learning rate; by default the technique's (lora 2e-4, full 2e-5)."
+        None, gt=0, lt=10, description="Peak learning rate; by default the technique's: "
+        "2e-5 for full and freeze, 2e-4 for lora, dora and qlora, 1e-3 for p-tuning, 3e-3 for ia3, 1e-2 for "
+        "prefix-tuning, 3e-2 for prompt-tuning."
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after warm-up: to zero by a cosine or a line, or not at all."
@@ -103,6 +105,9 @@ class Training(Section):
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0 turns clipping off.")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
+    )
+    dpo_beta: float = Field(
+        0.1, gt=0, description="Preference tuning: how closely the model is held to the base model (DPO's beta)."
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of every random choice.")
     logging_steps: int = Field(1, ge=1, description="Steps between two lines of metrics.")
@@ -131,9 +136,25 @@ class Training(Section):
 class Distribution(Section):
     """How ranks share the work."""
 
-    strategy: Literal["none", "ddp"] = Field(
-        "none", description="none: one process; ddp: every rank holds the model and takes its share of each batch."
+    strategy: Literal["none", "ddp", "fsdp"] = Field(
+        "none",
+        description="none: one process; ddp: every rank holds the model and takes its share of each batch; fsdp: every "
+        "rank holds a part of every weight, gradient and optimizer state (torch's FSDP2).",
     )
+    offload: Literal["none", "all"] = Field(
+        "none",
+        description="What waits in the host's memory while the GPU doesn't need it; all: with fsdp, weights, gradients "
+        "and optimizer states.",
+    )
+
+    @model_validator(mode="after")
+    def _only_sharded_weights_wait(self) -> Self:
+        if self.offload != "none" and self.strategy in ("none", "ddp"):
+            raise ValueError(
+                f"`offload: {self.offload}` can't be had with `strategy: {self.strategy}`, under which every rank keeps "
+                "the whole model on its device; say `strategy: fsdp`"
+            )
+        return self
 
 
 class Evaluation(Section):
@@ -224,8 +245,10 @@ class Output(Section):
     """What comes out."""
 
     model_name: str | None = Field(None, description="Name of the tuned model; the recipe's name when absent.")
-    merge: bool = Field(
-        True, description="Also merge an adapter into the full-precision base, for servers that load plain models."
+    merge: bool | None = Field(
+        None,
+        description="Also merge an adapter into the full-precision base, for servers that load plain models; by default "
+        "wherever the technique's adapters can be merged.",
     )
 
 
@@ -258,6 +281,20 @@ class Recipe(Section):
                 "`modes.local.processes` is above 1, so `distribution.strategy` must say how they share the work"
             )
         return self
+
+    @model_validator(mode="after")
+    def _merge_is_possible(self) -> Self:
+        if self.output.merge and not self.technique.merges:
+            raise ValueError(
+                f"`output.merge` can't be true with {self.technique.name}: virtual tokens are no part of the weights; "
+                "leave it out, and serve the base model with the adapter"
+            )
+        return self
+
+    @property
+    def merges(self) -> bool:
+        """Whether an adapter is merged: as the recipe says, else wherever it is possible."""
+        return self.technique.merges if self.output.merge is None else self.output.merge
 
     @property
     def learning_rate(self) -> float:

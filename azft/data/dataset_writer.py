@@ -86,15 +86,16 @@ class SplitWriter:
             self.labels.append(learned)
         self.loss_tokens += learned
 
-    def finish(self, packing: bool) -> dict[str, Any]:
+    def finish(self, packing: bool, together: int = 1) -> dict[str, Any]:
         """Form the sequences, write the rest, and return the split's entry of the manifest."""
         lengths = np.array(self.lengths, dtype=np.int64)
-        packed = pack(lengths, self.max_length) if packing else one_per_sequence(len(lengths))
+        packed = pack(lengths, self.max_length) if packing else one_per_sequence(len(lengths), together)
         labels = np.concatenate([[0], np.cumsum(np.array(self.labels, dtype=np.int64)[packed.documents])])
+        counts = np.diff(labels[packed.offsets]) if together == 1 else np.ones(len(packed), dtype=np.int64)
         self.files["document_offsets"].write(np.concatenate([[0], np.cumsum(lengths)]))
         self.files["sequence_offsets"].write(packed.offsets)
         self.files["sequence_documents"].write(packed.documents)
-        self.files["label_counts"].write(np.diff(labels[packed.offsets]))
+        self.files["label_counts"].write(counts)
         return {
             "documents": len(lengths),
             "sequences": len(packed),
@@ -126,13 +127,15 @@ def write_dataset(
     objective: str = "next-token",
     target_width: int = 0,
     labels: Sequence[str] = (),
+    documents_per_row: int = 1,
 ) -> Iterator[DatasetWriter]:
     """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
 
     A dataset that is already there is replaced; when the block raises, it stays.
 
     `tokenizer` is the fingerprint of the tokenizer and template that made the tokens; `objective` what is learned from
-    them, with `target_width` numbers to be told at each token in the loss, which `labels` name.
+    them, with `target_width` numbers to be told at each token in the loss, which `labels` name. Where a row is several
+    documents they share a sequence, and one thing is told about them all.
     """
     with _written_inside(target) as folder:
         with ExitStack() as stack:
@@ -141,7 +144,7 @@ def write_dataset(
             }
             writer = DatasetWriter(writers)
             yield writer
-            summaries = {split: one.finish(packing) for split, one in writers.items()}
+            summaries = {split: one.finish(packing, documents_per_row) for split, one in writers.items()}
         manifest = {
             "format": FORMAT,
             "details": writer.details,

@@ -28,9 +28,9 @@ class Packing:
         return len(self.offsets) - 1
 
 
-def one_per_sequence(count: int) -> Packing:
-    """Packing off: document `i` is sequence `i`."""
-    return Packing(np.arange(count + 1, dtype=np.int64), np.arange(count, dtype=np.int64))
+def one_per_sequence(count: int, together: int = 1) -> Packing:
+    """Packing off: document `i` is sequence `i`, or each `together` documents in turn are one."""
+    return Packing(np.arange(0, count + 1, together, dtype=np.int64), np.arange(count, dtype=np.int64))
 
 
 def pack(lengths: NDArray[np.int64], capacity: int) -> Packing:

@@ -79,6 +79,7 @@ def prepare(
         objective=renderer.objective,
         target_width=renderer.target_width,
         labels=renderer.labels,
+        documents_per_row=renderer.documents_per_row,
     ) as writer:
         job = _Job(parameters, renderer, limit, writer.splits)
         for split, path in files.items():
@@ -160,8 +161,8 @@ class _Job:
             for (row, split), rendered in zip(batch, results, strict=True):
                 if isinstance(rendered, RefusalError):
                     problems.add(rendered.finding(path.name, row.line))
-                elif self.parameters.long_rows == "error" and len(rendered.token_ids) > self.limit:
-                    problems.add(too_long(len(rendered.token_ids), self.limit, path.name, row.line))
+                elif self.parameters.long_rows == "error" and rendered.longest > self.limit:
+                    problems.add(too_long(rendered.longest, self.limit, path.name, row.line))
                 else:
                     counts, long_rows = self.counts[split], self.parameters.long_rows
                     for piece in self.renderer.documents(rendered, self.limit, long_rows, counts):

@@ -59,6 +59,11 @@ class Rendered:
     """What is to be told at each token in the loss, (tokens in the loss, numbers each); None: the token itself."""
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest document that this becomes."""
+        return len(self.token_ids)
+
+    @property
     def loss_mask(self) -> NDArray[np.bool_]:
         """True where a token is in the loss; (tokens,)."""
         mask = np.zeros(len(self.token_ids), dtype=np.bool_)
@@ -78,6 +83,8 @@ class Renderer(ABC):
     """What the tokens are learned by: a row of `azft.training.objectives`."""
     packs = True
     """Whether several documents may share a sequence."""
+    documents_per_row = 1
+    """Documents that belong together, in turn."""
     target_width = 0
     """Numbers to be told at each token in the loss; 0: the token itself is."""
 

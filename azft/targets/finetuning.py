@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
-from azft.targets.table import Elsewhere, NotOffered, Setting, Table, finding, is_set, plain, told, translate
+from azft.targets.table import TECHNIQUE_DETAILS, Elsewhere, NotOffered, Setting, Table, finding, is_set, plain, told, translate
 
 _OWN = "azft's own pipeline takes it: --mode maap, with modes.maap.pipeline: azft"
 _ITSELF = "the service chooses it"
@@ -40,6 +40,7 @@ FINETUNING: Table = {
     "technique.alpha": NotOffered(_ADAPTER, _OWN),
     "technique.dropout": NotOffered(_ADAPTER, _OWN),
     "technique.target_modules": NotOffered(_ADAPTER, _OWN),
+    **{key: NotOffered(_ADAPTER, _OWN, quiet=True) for key in TECHNIQUE_DETAILS},
     "training.epochs": told("num_train_epochs", lambda s: plain(s.recipe.training.epochs)),
     "training.max_steps": NotOffered("it counts epochs only", "Say training.epochs."),
     "training.learning_rate": told(
@@ -61,6 +62,7 @@ FINETUNING: Table = {
     "training.adam_epsilon": NotOffered(_ITSELF, _OWN),
     "training.max_grad_norm": NotOffered(_ITSELF, _OWN),
     "training.gradient_checkpointing": NotOffered(_ITSELF, _OWN),
+    "training.dpo_beta": NotOffered("it tunes by no preferences", _OWN, quiet=True),
     "training.seed": NotOffered("two jobs may draw different numbers", _OWN),
     "training.logging_steps": NotOffered(_ITSELF),
     "training.eval_steps": NotOffered(_ITSELF, _OWN),

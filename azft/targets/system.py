@@ -11,8 +11,8 @@ from azft.findings import Finding, Severity
 from azft.recipe import Recipe
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
-from azft.targets.table import Elsewhere, NotOffered, Scalar, Setting, Table, Told, finding, is_set, told
-from azft.techniques import Lora
+from azft.targets.table import TECHNIQUE_DETAILS, Elsewhere, NotOffered, Scalar, Setting, Table, Told, finding, is_set, told
+from azft.techniques import Full, Lora
 
 _OWN = "modes.maap.pipeline: azft takes it."
 _PRECISION = {"auto": "16", "bf16": "16", "fp32": "32"}
@@ -114,6 +114,7 @@ SYSTEM: Table = {
     "technique.alpha": Told(("lora_alpha",), _lora, "a whole number there"),
     "technique.dropout": Told(("lora_dropout",), _lora),
     "technique.target_modules": NotOffered("the pipeline chooses the modules", _OWN),
+    **{key: NotOffered("the pipeline has no such setting", _OWN, quiet=True) for key in TECHNIQUE_DETAILS},
     "training.epochs": told("num_train_epochs", _epochs, "a whole number there"),
     "training.max_steps": told("max_steps", lambda s: s.recipe.training.max_steps or -1),
     "training.learning_rate": told(
@@ -136,6 +137,7 @@ SYSTEM: Table = {
     "training.adam_epsilon": told("adam_epsilon", lambda s: s.recipe.training.adam_epsilon),
     "training.max_grad_norm": told("max_grad_norm", lambda s: s.recipe.training.max_grad_norm),
     "training.gradient_checkpointing": NotOffered("the pipeline chooses it", _OWN),
+    "training.dpo_beta": NotOffered("it tunes by no preferences", _OWN, quiet=True),
     "training.seed": told("seed", lambda s: s.recipe.training.seed),
     "training.logging_steps": told("logging_steps", lambda s: s.recipe.training.logging_steps),
     "training.eval_steps": Told(("evaluation_strategy", "eval_steps"), _evaluation),
@@ -149,7 +151,7 @@ SYSTEM: Table = {
     "evaluation.samples": NotOffered("the pipeline answers no prompts before and after", _OWN),
     "evaluation.max_new_tokens": NotOffered("the pipeline answers no prompts before and after", _OWN, quiet=True),
     "output.model_name": Elsewhere("the name under which the result is registered; a tag of the job"),
-    "output.merge": told("merge_lora_weights", lambda s: str(s.recipe.output.merge).lower()),
+    "output.merge": told("merge_lora_weights", lambda s: str(s.recipe.merges).lower()),
     "modes.local.processes": Elsewhere("another mode's section"),
     "modes.local.weights": Elsewhere("another mode's section"),
     "modes.maas.region": Elsewhere("another mode's section"),
@@ -180,6 +182,10 @@ def machine_parameters(recipe: Recipe, gpus_per_node: int) -> dict[str, Scalar]:
 def mapping_findings(recipe_file: RecipeFile, setting: Setting) -> Iterator[Finding]:
     """Where a recipe's value can't be said exactly in the pipeline's words."""
     recipe = recipe_file.recipe
+    if not isinstance(recipe.technique, Lora | Full):
+        message = f"`technique.name: {recipe.technique.name}` can't be had: the pipeline knows lora and full."
+        fix = f"Say technique.name: lora, or take {_OWN.removesuffix(' takes it.')}."
+        yield finding(recipe_file, "technique.name", "technique", Severity.ERROR, message, fix)
     training = recipe.training
     step = training.micro_batch_size * setting.ranks
     if training.global_batch_size % step:

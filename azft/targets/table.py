@@ -54,6 +54,16 @@ class NotOffered:
     """Its default means nothing, so that there is nothing to say unless the user set it."""
 
 
+TECHNIQUE_DETAILS = tuple(
+    f"technique.{key}"
+    for key in (
+        "layers", "head", "use_rslora", "init", "rank_pattern", "alpha_pattern", "modules_to_save", "use_dora",
+        "quantization", "double_quantization", "feedforward_modules", "virtual_tokens", "init_text", "projection",
+        "hidden_size", "encoder",
+    )
+)  # fmt: skip
+"""Keys of the technique for which none of Azure's own services has a parameter."""
+
 Row = Told | Elsewhere | NotOffered
 Table = Mapping[str, Row]
 

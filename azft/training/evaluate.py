@@ -49,9 +49,12 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
     prompts = list(_prompts(rows, parameters.evaluation.samples))
     figures: dict[str, Figures] = {}
     answers: dict[str, list[str]] = {}
+    ask, reference = OBJECTIVES[rows.objective].reference, None
     for which, candidate in _candidates(parameters, model, trained, numbers, rows):
         seed_everything(parameters.seed)
-        figures[which] = measure(candidate, rows, numbers)
+        if ask is not None and which == "base":
+            reference = ask(candidate, [rows], numbers)
+        figures[which] = measure(candidate, rows, numbers, against=reference, beta=parameters.dpo_beta)
         answers[which] = [
             _answer(candidate, tokenizer, prompt, reference, parameters.evaluation.max_new_tokens)
             for prompt, reference in prompts
@@ -74,10 +77,15 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
         )
 
 
-def measure(model: Any, rows: TokenDataset, numbers: Arithmetic) -> Figures:
-    """What the rows' objective reports: loss per thing to be told, and how many are told right."""
+def measure(model: Any, rows: TokenDataset, numbers: Arithmetic, *, against: Any = None, beta: float = 0.0) -> Figures:
+    """What the rows' objective reports: loss per thing to be told, and how many are told right.
+
+    `against` is what the base model says, for objectives that ask it (`preference.ask_reference`), with their `beta`.
+    """
     objective = OBJECTIVES[rows.objective]
     module, one_document = _module(model, rows.objective)
+    if against is not None:
+        module.against(against, beta)
     totals = Totals(names=rows.labels)
     for batch in _batches(rows, one_document=one_document):
         with numbers.autocast():
@@ -135,7 +143,7 @@ def _module(model: Any, objective: str) -> tuple[Any, bool]:
 def _batches(rows: TokenDataset, *, one_document: bool) -> Iterator[Any]:
     """All documents, in batches of about as many tokens as a sequence of the dataset may have."""
     objective = OBJECTIVES[rows.objective]
-    if objective.pads:
+    if objective.pads or objective.batch is not None:
         for members in objective.micro_batches(rows, range(len(rows)), micro=1, rank=0, ranks=1):
             yield objective.batch_of(rows, members)
         return
@@ -156,7 +164,7 @@ def _prompts(rows: TokenDataset, count: int) -> Iterator[tuple[list[int], list[i
 
     Working on token ids, a prompt is exactly what the model saw in training.
     """
-    for number in range(len(rows.document_offsets) - 1):
+    for number in range(0, len(rows.document_offsets) - 1, OBJECTIVES[rows.objective].documents_per_row):
         if count == 0:
             return
         tokens, mask, _ = rows.document(number)

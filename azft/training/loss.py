@@ -54,7 +54,7 @@ class TokenLoss(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Summed loss over the batch's labels, shape (); zero, yet part of the graph, when it has none."""
         if not self.plain_head:
-            logits = self._own_logits(batch)
+            logits = self.own_logits(batch)
             return F.cross_entropy(logits, batch.labels, reduction="sum") + 0 * logits.sum()
         hidden = self.hidden_states(batch)
         head, softcap = self._head()
@@ -79,7 +79,7 @@ class TokenLoss(nn.Module):
                 for part, labels in parts
             )
         else:
-            chunks = ((logits, batch.labels) for logits in [self._own_logits(batch)])
+            chunks = ((logits, batch.labels) for logits in [self.own_logits(batch)])
         for logits, labels in chunks:
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
             correct += (logits.argmax(-1) == labels).sum()
@@ -90,7 +90,18 @@ class TokenLoss(nn.Module):
         hidden: Tensor = unwrapped(self.model).base_model(**batch.model_inputs).last_hidden_state
         return hidden[0, batch.rows]
 
-    def _own_logits(self, batch: Batch) -> Tensor:
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of logits that are made at a time."""
+        return _chunk_rows(self._head()[0].weight.shape[0])
+
+    def token_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each label, (labels,), from hidden states (labels, hidden); the head is plain."""
+        head, softcap = self._head()
+        logits = _at_least_fp32(F.linear(hidden, head.weight.to(hidden.dtype), head.bias))
+        return F.cross_entropy(_capped(logits, softcap), labels, reduction="none")
+
+    def own_logits(self, batch: Batch) -> Tensor:
         """The model's own logits of the same rows, (labels, vocabulary), in at least fp32."""
         output = unwrapped(self.model)(**batch.model_inputs, logits_to_keep=batch.rows)
         return _at_least_fp32(output.logits[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from azft.training.batches import assemble, budgeted, share
+from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
 from azft.training.probe import token_loss
 
 if TYPE_CHECKING:
@@ -79,11 +80,20 @@ class Objective:
     """(documents, numbers of their sequences) -> batch."""
     figures: Callable[[Totals], Figures]
     """What evaluation reports."""
+    batch: Callable[[TokenDataset, Sequence[int]], Any] | None = None
+    """(dataset, numbers of sequences) -> batch, where documents alone do not make one."""
+    reference: Callable[..., Any] | None = None
+    """What a loss is measured against: asked of the model before anything moves, and given to the module's
+    `against`; see `preference.ask_reference`."""
+    documents_per_row: int = 1
+    """A pair is two."""
     pads: bool = False
     """Whether a batch's documents are filled up to the longest, so that they should be about equally long."""
 
     def batch_of(self, dataset: TokenDataset, sequences: Sequence[int]) -> Any:
         """The batch made of some sequences of a dataset."""
+        if self.batch is not None:
+            return self.batch(dataset, sequences)
         return self.assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
 
     def micro_batches(
@@ -108,5 +118,15 @@ OBJECTIVES: dict[str, Objective] = {
         make=lambda model, one_document: token_loss(model, one_document=one_document),
         assemble=assemble,
         figures=token_figures,
+    ),
+    "preference": Objective(
+        head="AutoModelForCausalLM",
+        peft_task="CAUSAL_LM",
+        make=lambda model, _one_document: PreferenceLoss(model),
+        assemble=assemble,
+        batch=pair_batch,
+        reference=ask_reference,
+        figures=preference_figures,
+        documents_per_row=2,
     ),
 }

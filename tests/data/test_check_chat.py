@@ -247,7 +247,7 @@ def test_every_rule_that_a_row_can_break_is_in_the_table_of_damage() -> None:
         "utf16", "bom", "crlf", "line-too-long", "not-array", "csv-header", "csv-width", "csv-broken", "parquet-broken",
         "cell-not-json", "long-row", "row-too-long", "not-renderable", "lengths-unchecked", "duplicate-row",
         "conflicting-answers", "leak", "prompt-leak", "near-duplicate", "near-leak", "near-prompt-leak",
-        "near-capped", "columns-guessed", "empty-text",
+        "near-capped", "columns-guessed", "empty-text", "prompt-answered", "nothing-to-prefer",
     }  # fmt: skip
     assert covered | by_other_tests == set(RULES)
     assert not covered & by_other_tests

@@ -41,6 +41,22 @@ CHANGED: dict[str, Any] = {
     "technique.alpha": 8,
     "technique.dropout": 0.1,
     "technique.target_modules": ["q_proj"],
+    "technique.use_rslora": True,
+    "technique.init": "pissa",
+    "technique.layers": [1],
+    "technique.rank_pattern": {"q_proj": 2},
+    "technique.alpha_pattern": {"q_proj": 2},
+    "technique.modules_to_save": ["lm_head"],
+    "technique.head": True,
+    "technique.use_dora": True,
+    "technique.quantization": "fp4",
+    "technique.double_quantization": False,
+    "technique.feedforward_modules": ["down_proj"],
+    "technique.virtual_tokens": 4,
+    "technique.init_text": "Answer briefly.",
+    "technique.projection": True,
+    "technique.hidden_size": 8,
+    "technique.encoder": "lstm",
     "training.epochs": 5,
     "training.max_steps": 7,
     "training.learning_rate": 0.001,
@@ -57,6 +73,7 @@ CHANGED: dict[str, Any] = {
     "training.adam_epsilon": 1e-6,
     "training.max_grad_norm": 2.0,
     "training.gradient_checkpointing": True,
+    "training.dpo_beta": 0.2,
     "training.seed": 7,
     "training.logging_steps": 3,
     "training.eval_steps": 5,
@@ -84,6 +101,21 @@ CHANGED: dict[str, Any] = {
     "output.model_name": "better-name",
     "output.merge": False,
 }
+
+
+TECHNIQUE_OF: dict[str, dict[str, Any]] = {
+    "technique.head": {"name": "freeze"},
+    "technique.use_dora": {"name": "qlora"},
+    "technique.quantization": {"name": "qlora"},
+    "technique.double_quantization": {"name": "qlora"},
+    "technique.feedforward_modules": {"name": "ia3"},
+    "technique.virtual_tokens": {"name": "prompt-tuning"},
+    "technique.init_text": {"name": "prompt-tuning", "init": "text", "init_text": "Answer."},
+    "technique.projection": {"name": "prefix-tuning"},
+    "technique.hidden_size": {"name": "p-tuning"},
+    "technique.encoder": {"name": "p-tuning"},
+}
+"""Keys that LoRA has not: with which technique they can be said."""
 
 
 @pytest.fixture
@@ -122,6 +154,9 @@ def test_no_key_is_silently_ignored(no_data_check: None, tmp_path: Path, target:
     changes: dict[str, Any] = {}
     if path == "data.validation_split":  # one of the two
         changes["data"] = {"train": "train.jsonl"}
+    if path in TECHNIQUE_OF:
+        changes["technique"] = TECHNIQUE_OF[path]
+    if changes:
         base = azure_plan(tmp_path, target, **changes)
     overrides = (f"{path}={json.dumps(CHANGED[path])}",)
     if path == "modes.maap.parameters" and target == "finetuning":

@@ -1,0 +1,123 @@
+"""Preference pairs as tokens: the same prompt with the preferred answer and with the other one, a document each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from azft.data.documents import Counts, LongRows, Piece, cut
+from azft.data.masking import ChatRenderer
+from azft.data.rendering import Rendered, RenderedText, Renderer, Row, Span
+from azft.data.tokenizer import ModelTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class PairText(RenderedText):
+    """Both conversations, one after the other; the second begins at character `border`."""
+
+    border: int = 0
+
+    @property
+    def halves(self) -> tuple[RenderedText, RenderedText]:
+        """Each conversation alone."""
+        first = tuple(span for span in self.spans if span.end <= self.border)
+        second = tuple(_moved(span, -self.border) for span in self.spans if span.start >= self.border)
+        return RenderedText(self.text[: self.border], first), RenderedText(self.text[self.border :], second)
+
+
+@dataclass(frozen=True, slots=True)
+class PairRendered(Rendered):
+    """Both conversations' tokens; the second begins at token `border`."""
+
+    border: int = 0
+
+    @property
+    def longest(self) -> int:
+        return max(self.border, len(self.token_ids) - self.border)
+
+
+class PairRenderer(Renderer):
+    """Renders `prompt`, `chosen` and `rejected` through a chat template; of each only the last answer counts."""
+
+    objective = "preference"
+    packs = False
+    documents_per_row = 2
+
+    def __init__(self, tokenizer: ModelTokenizer) -> None:
+        self.chat = ChatRenderer(tokenizer)
+        super().__init__(
+            tokenizer,
+            stop=self.chat.stop,
+            stop_id=self.chat.stop_id,
+            control_texts=self.chat.control_texts,
+            findings=self.chat.findings,
+        )
+
+    def text(self, row: Row) -> PairText:
+        prompt = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in row["prompt"]]
+        chosen, rejected = (
+            self.chat.text({**row, "messages": [*prompt, {"role": "assistant", "content": row[name]}]})
+            for name in ("chosen", "rejected")
+        )
+        border = len(chosen.text)
+        spans = (*chosen.spans, *(_moved(span, border) for span in rejected.spans))
+        return PairText(chosen.text + rejected.text, spans, border)
+
+    def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
+        flat = self.chat.encode([half for text in texts for half in _halves(text)], offsets=offsets)
+        return [_Both(*flat[i : i + 2]) for i in range(0, len(flat), 2)]
+
+    def tokens(self, rendered: RenderedText, encoding: Any) -> PairRendered:
+        chosen, rejected = (
+            self.chat.tokens(half, mine)
+            for half, mine in zip(_halves(rendered), (encoding.chosen, encoding.rejected), strict=True)
+        )
+        border = len(chosen.token_ids)
+        loss_spans = (*chosen.loss_spans, *((a + border, b + border) for a, b in rejected.loss_spans))
+        straddling = chosen.straddling + rejected.straddling
+        ids = chosen.token_ids + rejected.token_ids
+        return PairRendered(rendered.text, rendered.spans, ids, loss_spans, straddling, border=border)
+
+    def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
+        """Two documents, or none: a pair with a half that is left out says nothing. `split` leaves long pairs out."""
+        assert isinstance(rendered, PairRendered)
+        counts.rows += 1
+        counts.straddling += rendered.straddling > 0
+        is_long = rendered.longest > max_length
+        counts.long_rows += is_long
+        if is_long and long_rows != "truncate":
+            counts.dropped_long += 1
+            return
+        mask, border = rendered.loss_mask, rendered.border
+        halves = [
+            piece
+            for ids, part in (
+                (rendered.token_ids[:border], mask[:border]),
+                (rendered.token_ids[border:], mask[border:]),
+            )
+            for piece in cut(ids, part, max_length, long_rows)
+        ]
+        if not all(half.loss_mask[1:].any() for half in halves):
+            counts.dropped_unlabelled += 1
+            return
+        counts.documents += 2
+        yield from halves
+
+
+@dataclass(frozen=True)
+class _Both:
+    chosen: Any
+    rejected: Any
+
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+def _halves(text: RenderedText) -> tuple[RenderedText, RenderedText]:
+    assert isinstance(text, PairText)
+    return text.halves
+
+
+def _moved(span: Span, by: int) -> Span:
+    return replace(span, start=span.start + by, stop=span.stop + by, end=span.end + by)
