@@ -114,6 +114,36 @@ TASKS: dict[str, Task] = {
             pipeline_tag="question-answering",
         ),
         Task(
+            name="translation",
+            title="Translation: the model learns to write a text in another language",
+            columns=(
+                Column("source", "text", "the text to translate", aliases=("input", "text", "src", "prompt")),
+                Column("target", "text", "its translation",
+                       aliases=("translation", "output", "tgt", "completion", "ground_truth")),
+            ),
+            rendering="prompt",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy", "bleu", "chrf"),
+            target="target",
+            prompt="Translate the following text.\n\n{source}",
+            pipeline_tag="translation",
+        ),
+        Task(
+            name="summarization",
+            title="Summarization: the model learns to say in short what a text says",
+            columns=(
+                Column("document", "text", "the text to summarize", aliases=("text", "article", "input", "dialogue")),
+                Column("summary", "text", "what it says, in short",
+                       aliases=("highlights", "output", "completion", "ground_truth")),
+            ),
+            rendering="prompt",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy", "rouge1", "rouge2", "rougeL"),
+            target="summary",
+            prompt="Summarize the following text.\n\n{document}",
+            pipeline_tag="summarization",
+        ),
+        Task(
             name="preference-tuning",
             title="Preference: the model learns to give the better of two answers (DPO)",
             columns=(
