@@ -247,8 +247,8 @@ class Output(Section):
     model_name: str | None = Field(None, description="Name of the tuned model; the recipe's name when absent.")
     merge: bool | None = Field(
         None,
-        description="Also merge an adapter into the full-precision base, for servers that load plain models; by default "
-        "wherever the technique's adapters can be merged.",
+        description="Also merge an adapter into the full-precision base, for servers that load plain models; by "
+        "default wherever the technique's adapters can be merged.",
     )
 
 

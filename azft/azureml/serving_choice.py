@@ -22,6 +22,7 @@ from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
 from azft.runs import Run
 from azft.tags import KIND_TAG
+from azft.techniques import TECHNIQUES
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -64,10 +65,13 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
     technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
-    if allowed == ("vllm",) and technique.get("name") != "full" and not output.get("merge", True):
+    kind = TECHNIQUES[technique.get("name", "full")]
+    merge = kind.merges if output.get("merge") is None else output["merge"]
+    if allowed == ("vllm",) and kind.is_adapter and not merge:
+        fix = "Set output.merge: true in the recipe and submit it again; only the package step runs anew."
         raise UsageError(
-            f"The model of {run.name} is an adapter alone (output.merge: false), and the endpoint serves whole models.",
-            fix="Set output.merge: true in the recipe and submit it again; only the package step runs anew.",
+            f"The model of {run.name} is an adapter alone, and the endpoint serves whole models.",
+            fix=fix if kind.merges else "Virtual tokens can't be merged: serve it with peft, or tune with lora.",
         )
     return asked or allowed[0]
 

@@ -10,7 +10,18 @@ from collections.abc import Iterator
 
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
-from azft.targets.table import TECHNIQUE_DETAILS, Elsewhere, NotOffered, Setting, Table, finding, is_set, plain, told, translate
+from azft.targets.table import (
+    TECHNIQUE_DETAILS,
+    Elsewhere,
+    NotOffered,
+    Setting,
+    Table,
+    finding,
+    is_set,
+    plain,
+    told,
+    translate,
+)
 
 _OWN = "azft's own pipeline takes it: --mode maap, with modes.maap.pipeline: azft"
 _ITSELF = "the service chooses it"

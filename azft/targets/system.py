@@ -11,7 +11,18 @@ from azft.findings import Finding, Severity
 from azft.recipe import Recipe
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
-from azft.targets.table import TECHNIQUE_DETAILS, Elsewhere, NotOffered, Scalar, Setting, Table, Told, finding, is_set, told
+from azft.targets.table import (
+    TECHNIQUE_DETAILS,
+    Elsewhere,
+    NotOffered,
+    Scalar,
+    Setting,
+    Table,
+    Told,
+    finding,
+    is_set,
+    told,
+)
 from azft.techniques import Full, Lora
 
 _OWN = "modes.maap.pipeline: azft takes it."

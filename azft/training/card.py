@@ -11,7 +11,12 @@ from azft.tasks import TASKS
 
 
 def model_card(
-    parameters: PackageParameters, *, training: Mapping[str, Any], evaluation: Mapping[str, Any], is_adapter: bool
+    parameters: PackageParameters,
+    *,
+    training: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    is_adapter: bool,
+    has_base: bool,
 ) -> str:
     """Markdown with the front matter that model hubs read. The JSON of the finetune and evaluate steps goes in."""
     settings = training["parameters"]["training"]
@@ -54,11 +59,14 @@ def model_card(
         )
     if is_adapter:
         lines.append(f"- `adapter/` is the trained adapter alone: put it onto `{parameters.base_model}` with peft.")
+    if has_base:
+        lines.append("- `base/` is the base model, because these virtual tokens can't be merged into its weights.")
     return "\n".join([*lines, ""])
 
 
 def _described(technique: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in technique.items() if k != "name")
+    told = {k: v for k, v in technique.items() if k != "name" and v not in (None, False, "", "default", [], {})}
+    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())
     return f"{technique['name']} ({settings})" if settings else str(technique["name"])
 
 

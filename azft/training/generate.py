@@ -160,14 +160,17 @@ def load_chat(folder: Path) -> ChatModel:
     """
     from azft.data.tokenizer import load_tokenizer
 
-    if not (folder / "config.json").is_file() and any((folder / p / adapters.CONFIG).is_file() for p in (".", "adapter")):
+    base = folder / "base" if (folder / "base").is_dir() else folder  # what can't be merged is packaged beside its base
+    if not (base / "config.json").is_file() and any((folder / p / adapters.CONFIG).is_file() for p in (".", "adapter")):
         raise NotFoundError(
             f"{folder} holds an adapter and not a whole model.",
             fix="Package it with output.merge: true, and chat with that.",
         )
     device = pick_device()
     dtype = arithmetic("auto", device).compute
-    model = load_model(folder, dtype=dtype).to(device)
+    model = load_model(base, dtype=dtype).to(device)
+    if base is not folder:
+        model = adapters.attach(model, folder / "adapter").to(device)
     tokenizer = load_tokenizer(folder)
     if not tokenizer.stop_ids:
         raise UsageError(

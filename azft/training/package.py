@@ -34,7 +34,8 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
     """Make the folder that is served.
 
     It holds the whole model (merged from an adapter when `merge` is set), the adapter in `adapter/` where there is one,
-    the tokenizer, and a README.md with the evaluation's figures.
+    the tokenizer, and a README.md with the evaluation's figures. An adapter that can't be merged has its base model
+    beside it, in `base/`.
 
     Raises:
         AzftError: The merged model does not compute what base and adapter compute.
@@ -56,6 +57,8 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
             verify_saved(merged, folder)
         elif not is_adapter:
             _copy_model(trained, folder)
+        elif not adapters.merges(trained):
+            _copy_model(find_model_folder(model), folder / "base")
         copy_tokenizer(model, folder)
         for name in ("generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"):
             for source in (find_model_folder(model) / name, model / name):
@@ -68,6 +71,7 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
                 training=training,
                 evaluation=_read(evaluation / "evaluation.json"),
                 is_adapter=is_adapter,
+                has_base=(folder / "base").is_dir(),
             ),
         )
     sys.stdout.write(f"packaged: {output}\n")
@@ -104,6 +108,7 @@ def _copy_adapter(trained: Path, target: Path, base_model: str) -> None:
 
 
 def _copy_model(trained: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
     for file in sorted(trained.iterdir()):
         if file.is_file() and file.name != "training.json":
             shutil.copyfile(file, target / file.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from azft.rehearsal.hyperparameters import WITHOUT_EFFECT, HyperparameterError, Settings, read_hyperparameters
+from azft.techniques import Lora
 
 
 def read(has_validation: bool = True, **given: str) -> Settings:
@@ -16,9 +17,7 @@ def test_a_job_that_says_nothing_gets_the_services_defaults() -> None:
     training = settings.finetune.training
     assert (training.epochs, training.learning_rate, training.global_batch_size) == (1.0, 2e-5, 1)
     assert (training.schedule, training.precision, training.packing) == ("linear", "fp32", False)
-    assert settings.finetune.technique.model_dump() == {
-        "name": "lora", "rank": 8, "alpha": 128.0, "dropout": 0.0, "target_modules": "all-linear",
-    }  # fmt: skip
+    assert settings.finetune.technique == Lora(name="lora", rank=8, alpha=128.0, dropout=0.0)
     assert settings.prepare.validation_split is None
     assert read(has_validation=False).prepare.validation_split == 0.1
 
