@@ -123,15 +123,16 @@ def follow_logs(
 ) -> str:
     """Pass on the lines of a run's logs as `{"step", "line"}` until it ends; returns the state it ended in.
 
-    `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of outages of the place
-    where it runs, which are waited out. Stopping this never stops the run.
+    `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of each step that was reused,
+    and so has no lines here (`step-reused`), and of outages of the place where it runs, which are waited out. Stopping
+    this never stops the run.
     """
     import time
 
     from azft.runs.watching import Pace, Refresher
 
     found = run_of(run)
-    known = dict(offsets or {})
+    known, events_known = dict(offsets or {}), 0
     bring = Refresher(found, on_event, lambda remote: _refresh(remote, access))
     pace = Pace.of(found)
     while True:
@@ -143,9 +144,26 @@ def follow_logs(
             for line in lines:
                 news = True
                 on_line({"step": name, "line": line})
+        events, events_known = found.events(events_known)
+        for event in reused_steps(found, step, events) if on_event else ():
+            on_event(event)
         if not state.active:
             return str(state)
         time.sleep(pace.next(news=news))
+
+
+def reused_steps(
+    run: Run | str, step: str | None = None, events: Iterable[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """The `step-reused` events of a run (or those among `events`) of steps that therefore wrote no log here.
+
+    `source` in each names the run that carried the step out, in Azure its job; None where that isn't known.
+    """
+    found = run_of(run)
+    written = found.log_steps()
+    told = found.events()[0] if events is None else events
+    reused = (event for event in told if event.get("event") == "step-reused" and event.get("step") not in written)
+    return [event for event in reused if step in (None, event["step"])]
 
 
 def remote_outputs(run: Run | str, *, access: Access | None = None) -> list[RemoteOutput]:

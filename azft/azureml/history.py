@@ -35,6 +35,8 @@ class HistoryRun:
     ended: datetime | None = None
     error: Mapping[str, Any] | None = None
     reused: bool = False
+    source: str | None = None
+    """The job that carried out a step that is reused."""
     logs: Mapping[str, str] = field(default_factory=dict)
     """Log file -> an address with a signature; never shown, never kept."""
 
@@ -130,6 +132,7 @@ def _run(document: Mapping[str, Any]) -> HistoryRun:
         ended=_time(document.get("endTimeUtc")),
         error=document.get("error") or None,
         reused=str(properties.get("azureml.isreused") or "").lower() == "true",
+        source=str(properties.get("azureml.reusedpipelinerunid") or "") or None,
         logs=document.get("logFiles") or {},
     )
 

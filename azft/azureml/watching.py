@@ -171,7 +171,7 @@ class _Refresh:
     def step(self, child: HistoryRun, *, ended: bool) -> None:
         name = _step_name(child.name)
         if child.reused:
-            self.tell("step-reused", name, child.id)
+            self.tell("step-reused", name, child.id, source=child.source)
             self.mirror.of(child.id)["done"] = True
             return
         if child.status not in {"NotStarted", "Queued", "Preparing", "Starting", "Provisioning"}:

@@ -20,7 +20,8 @@ Example:
 \b
 With --follow it goes on until the run ends; the exit code is then 7 when the
 run failed. Ctrl-C ends the watching, not the run. While Azure does not answer
-it waits: no line is lost or shown twice.
+it waits: no line is lost or shown twice. A step that was reused wrote nothing;
+a line on standard error says which run has its log.
 """
 
 
@@ -36,15 +37,19 @@ def command(run: Any, access: Any, step: str | None, tail: int | None, follow: b
 
     RUN is a run's name, or the start of it. Lines of several steps carry the step's name.
     """
+    from azft import api
     from azft.cli import results
 
     results.refresh(run, access)
-    steps = run.log_steps()
-    if step is not None and step not in steps and not follow:
+    steps, reused = run.log_steps(), api.reused_steps(run, step)
+    if step is not None and step not in steps and not follow and not reused:
         there = ", ".join(steps) or "none yet"
         raise NotFoundError(f"Run {run.name} has no log of a step `{step}`.", fix=f"There are: {there}.")
     offsets: dict[str, int] = {}
     lines: list[dict[str, str]] = []
+    if not follow:  # else it is told when it happens
+        for event in reused:
+            note(_reused(event, run.name))
     for name in steps if step is None else [step]:
         found, offsets[name] = run.log(name)
         lines += [{"step": name, "line": line} for line in (found[len(found) - tail :] if tail is not None else found)]
@@ -73,7 +78,7 @@ def _follow(run: Any, access: Any, step: str | None, offsets: dict[str, int], ma
             output.stream({"event": "log", **line})
 
     def on_event(event: dict[str, Any]) -> None:
-        if text := words(event):
+        if text := _reused(event, run.name) if event["event"] == "step-reused" else words(event):
             note(text)
 
     try:
@@ -82,6 +87,14 @@ def _follow(run: Any, access: Any, step: str | None, offsets: dict[str, int], ma
         fix = f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}"
         raise InterruptedRunError(f"Stopped watching; run {run.name} is as it was.", fix=fix) from None
     return ExitCode.DONE if state == "Completed" else ExitCode.JOB_FAILED
+
+
+def _reused(event: dict[str, Any], run: str) -> str:
+    """Why a step has no log here, and where it has one."""
+    step, source = event["step"], event.get("source")
+    if not source or source == run:
+        return f"{step}: reused from an earlier run; nothing it depends on has changed, so it wrote nothing here."
+    return f"{step}: reused from {source}; it wrote nothing here. Its log: azft logs {source} --step {step}"
 
 
 def _write(line: dict[str, str], many: bool) -> None:

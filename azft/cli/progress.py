@@ -144,7 +144,8 @@ class Plain(Watcher):
         if kind == "step-started":
             note(f"{step}: started")
         elif kind == "step-reused":
-            note(f"{step}: reused, nothing it depends on has changed")
+            source = f" from {event['source']}" if event.get("source") else ""
+            note(f"{step}: reused{source}, nothing it depends on has changed")
         elif kind == "step-finished":
             note(f"{step}: done in {duration(event.get('seconds', 0))}")
         elif kind == "step-failed":

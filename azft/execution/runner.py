@@ -79,6 +79,7 @@ def run_graph(graph: Graph, folder: Path, on_event: OnEvent, options: Options | 
     """Run a graph in `folder` and return the paths of its outputs.
 
     Events: step-reused, step-started, log, metrics, step-finished, step-failed; each has `event` and `step`.
+    `source` of a reused step names the folder in which it was carried out.
     Raises `FindingsError` before anything runs when the graph is not sound, `StepFailedError` when a step fails, and
     `processes.Stopped` when it was asked to stop.
     """
@@ -109,7 +110,6 @@ class _Runner:
         key = step_key(step, code=code_hash, inputs=literals, contents=contents)
         outputs = {name: self.output_path(step, name) for name in step.outputs}
         if not self.options.force and (finished := self.reuse(step, key, outputs)):
-            self.tell("step-reused", step, key=key)
             return finished
         self.begin(step, key, outputs)
         command = render(step.command, {**literals, **paths}, outputs)
@@ -174,11 +174,19 @@ class _Runner:
                 or finished.manifest.damaged(finished.outputs)
             ):
                 continue
+            source = self.folder_of(finished, outputs)
             if dict(finished.outputs) != dict(outputs):
                 take_over(finished, outputs)
                 finished = Finished(key, outputs, finished.manifest)
                 write_finished(self.records(step, key)[0], finished)
+            self.tell("step-reused", step, key=key, source=source)
             return finished
+        return None
+
+    def folder_of(self, finished: Finished, outputs: Mapping[str, Path]) -> str | None:
+        """Name of the folder whose graph carried the step out, which laid its outputs out as this one does."""
+        for name, path in outputs.items():
+            return finished.outputs[name].parents[len(path.relative_to(self.folder).parts) - 1].name
         return None
 
     def begin(self, step: Step, key: str, outputs: Mapping[str, Path]) -> None:

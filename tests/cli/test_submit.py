@@ -224,6 +224,18 @@ def test_a_saved_plan_is_carried_out_or_refused_when_stale(shop: Shop) -> None:
     assert shop.azft("submit", "other.json").code == 2
 
 
+def test_the_logs_of_a_run_that_reused_every_step_say_where_they_are(shop: Shop) -> None:
+    assert shop.azft("submit").code == 0
+    first = shop.run
+    assert f"prepare: reused from {first}, " in shop.azft("submit", "--again").err
+    said = f"prepare: reused from {first}; it wrote nothing here. Its log: azft logs {first} --step prepare"
+    for arguments in (("--follow",), ("--step", "prepare", "-o", "json")):
+        shown = shop.azft("logs", f"{first}-2", *arguments)
+        assert (shown.code, shown.out) == (0, "[]\n" if "json" in arguments else "")
+        assert said in shown.err
+        assert len(shown.err.splitlines()) == (1 if "--step" in arguments else 4)
+
+
 def test_logs_are_told_apart_by_step_and_cut_by_tail(shop: Shop) -> None:
     assert shop.azft("submit", "-o", "none").out == ""
     everything = shop.azft("logs", "--latest").out.splitlines()

@@ -64,8 +64,10 @@ def test_outputs_of_one_step_are_inputs_of_the_next(tmp_path: Path) -> None:
 def test_equal_steps_are_reused_across_runs_and_each_run_keeps_its_own_outputs(tmp_path: Path) -> None:
     options = Options(cache=tmp_path / "cache")
     run_graph(two_steps(tmp_path), tmp_path / "a", ignore, options)
-    run_graph(two_steps(tmp_path), tmp_path / "b", ignore, options)
+    events: list[dict[str, Any]] = []
+    run_graph(two_steps(tmp_path), tmp_path / "b", events.append, options)
     assert starts(tmp_path) == ["one", "two"]
+    assert [(event["event"], event["source"]) for event in events] == [("step-reused", "a")] * 2
     reuse.remove(tmp_path / "a")
     assert (tmp_path / "b" / "outputs" / "count").read_text().strip() == "2"
     run_graph(two_steps(tmp_path), tmp_path / "c", ignore, options)

@@ -117,8 +117,8 @@ def test_a_failed_step_is_explained_and_resuming_goes_on_from_the_checkpoint(
     assert printed[:2] == ["finetune starts", "from step 0"]
     assert printed[-2:] == ["finetune starts", "from step 3"]
     assert shop.starts() == ["prepare", "finetune", "finetune", "evaluate", "package"]  # prepare is reused
-    reused = [event["step"] for event in run.events()[0] if event["event"] == "step-reused"]
-    assert reused == ["prepare"]
+    reused = [(event["step"], event["source"]) for event in run.events()[0] if event["event"] == "step-reused"]
+    assert reused == [("prepare", plan.run_name)]
 
 
 def test_a_canceled_run_ends_and_can_be_resumed(shop: Toy, mode: MaapMode, real: Azure) -> None:
