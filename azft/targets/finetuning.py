@@ -82,6 +82,7 @@ FINETUNING: Table = {
     "training.early_stopping_patience": NotOffered("it trains to the end", _OWN),
     "training.early_stopping_threshold": NotOffered("it trains to the end", quiet=True),
     "distribution.strategy": NotOffered("Azure decides how its GPUs share the work", quiet=True),
+    "distribution.offload": NotOffered("Azure decides how its GPUs share the work", quiet=True),
     "evaluation.samples": NotOffered("no prompts are answered before and after", _OWN),
     "evaluation.max_new_tokens": NotOffered("no prompts are answered before and after", quiet=True),
     "output.model_name": Elsewhere("outputs.registered_model"),

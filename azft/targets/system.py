@@ -159,6 +159,7 @@ SYSTEM: Table = {
     "distribution.strategy": NotOffered(
         "the pipeline starts a rank on each GPU by itself", "modes.maap.gpus_per_node says how many.", quiet=True
     ),
+    "distribution.offload": NotOffered("nothing is moved to the host's memory", _OWN, quiet=True),
     "evaluation.samples": NotOffered("the pipeline answers no prompts before and after", _OWN),
     "evaluation.max_new_tokens": NotOffered("the pipeline answers no prompts before and after", _OWN, quiet=True),
     "output.model_name": Elsewhere("the name under which the result is registered; a tag of the job"),

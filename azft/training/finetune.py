@@ -46,7 +46,7 @@ def finetune(
         NonFiniteError: The loss became NaN or infinite.
         SystemExit: With 143 after SIGTERM, once a checkpoint is written.
     """
-    with join(parameters.distribution.strategy) as ranks, stop_on_sigterm() as stop_requested:
+    with join(parameters.distribution) as ranks, stop_on_sigterm() as stop_requested:
         log = Metrics(metrics, enabled=ranks.is_main)
         try:
             loop = _set_up(parameters, model, dataset, checkpoints, ranks, log)
@@ -55,8 +55,9 @@ def finetune(
                 log.say(f"stopped by SIGTERM after step {progress.step}; a checkpoint was written")
                 raise SystemExit(SIGTERM_EXIT)
             result = _take_best(loop, progress)
-            if ranks.is_main:
-                _write_trained(parameters, loop, progress, result, model, trained)
+            whole = _whole_model(parameters, model, loop)
+            if whole is not None:
+                _write_trained(parameters, loop, whole, progress, result, model, trained)
                 log.say(f"trained: {trained}")
             ranks.add_up([0.0])  # no rank leaves before the result is there
         finally:
@@ -66,25 +67,19 @@ def finetune(
 def _set_up(
     parameters: FinetuneParameters, folder: Path, dataset: Path, checkpoints: Path, ranks: SingleProcess, log: Metrics
 ) -> Loop:
-    training, technique = parameters.training, parameters.technique
+    training = parameters.training
     train, validation = _open(dataset, parameters)
     numbers = arithmetic(training.precision, ranks.device)
-    dtype = torch.float32 if technique.changes_base else numbers.compute
     objective = OBJECTIVES[train.objective]
-    snapshot.seed_everything(training.seed)  # a new head's first weights
-    model = models.load_model(
-        folder,
-        head=objective.head,
-        labels=train.labels,
-        dtype=dtype,
-        trust_remote_code=parameters.trust_remote_code,
-        quantization=technique if isinstance(technique, Qlora) else None,
-    )
-    _check_fit(model, train, folder)
-    snapshot.seed_everything(training.seed)  # equal on all ranks: it draws the adapter's first weights
-    model = prepare(model, technique, data=TrainingData(train, training.seed, ranks.device)).to(ranks.device)
+    model = _base_model(parameters, folder, train, numbers)
+    reference = None
+    if objective.reference is not None:
+        reference = objective.reference(model, [train, validation] if validation else [train], numbers, ranks)
+    model = _prepared(model, parameters, train, numbers).to(ranks.loads_to)
     one_document = not read_manifest(dataset)["packing"] and training.micro_batch_size == 1
     module = objective.make(model, one_document)
+    if reference is not None:
+        module.against(reference, training.dpo_beta)
     if training.gradient_checkpointing:
         models.unwrapped(model).activation_checkpointing_enable({"use_reentrant": False})
     snapshot.seed_everything(training.seed, ranks.rank)
@@ -104,6 +99,34 @@ def _set_up(
         ),
         metrics=log,
     )
+
+
+def _base_model(parameters: FinetuneParameters, folder: Path, train: TokenDataset, numbers: Arithmetic) -> Any:
+    """The base model with the objective's head."""
+    technique = parameters.technique
+    dtype = torch.float32 if technique.changes_base else numbers.compute
+    snapshot.seed_everything(parameters.training.seed)  # a new head's first weights
+    model = models.load_model(
+        folder,
+        head=OBJECTIVES[train.objective].head,
+        labels=train.labels,
+        dtype=dtype,
+        trust_remote_code=parameters.trust_remote_code,
+        quantization=technique if isinstance(technique, Qlora) else None,
+    )
+    _check_fit(model, train, folder)
+    return model
+
+
+def _prepared_model(parameters: FinetuneParameters, folder: Path, train: TokenDataset, numbers: Arithmetic) -> Any:
+    """The base model, loaded and prepared."""
+    return _prepared(_base_model(parameters, folder, train, numbers), parameters, train, numbers)
+
+
+def _prepared(model: Any, parameters: FinetuneParameters, train: TokenDataset, numbers: Arithmetic) -> Any:
+    """The model, prepared by the technique, as it is before the first step; the same on every rank."""
+    snapshot.seed_everything(parameters.training.seed)  # equal on all ranks: it draws the adapter's first weights
+    return prepare(model, parameters.technique, data=TrainingData(train, parameters.training.seed, numbers.device))
 
 
 def _open(dataset: Path, parameters: FinetuneParameters) -> tuple[TokenDataset, TokenDataset | None]:
@@ -176,15 +199,25 @@ def _take_best(loop: Loop, progress: Progress) -> int:
     if checkpoint is None:
         loop.metrics.say(f"warning: {loop.checkpoints.problems[-1]} The result is the last step, not the best one.")
         return progress.step
-    snapshot.load_weights(loop.module, checkpoint.tensors("weights"))
+    snapshot.load_weights(loop.module, checkpoint.tensors("weights"), loop.ranks)
     return best
 
 
+def _whole_model(parameters: FinetuneParameters, base: Path, loop: Loop) -> Any:
+    """The trained model, whole, on rank 0, and None on the others. Every rank takes part in gathering it."""
+    ranks = loop.ranks
+    if not ranks.shards_weights:
+        return loop.module.model if ranks.is_main else None
+    fresh = _prepared_model(parameters, base, loop.train, loop.arithmetic) if ranks.is_main else None
+    snapshot.gather_into(fresh, loop.module.model, ranks)
+    return fresh
+
+
 def _write_trained(
-    parameters: FinetuneParameters, loop: Loop, progress: Progress, result: int, base: Path, trained: Path
+    parameters: FinetuneParameters, loop: Loop, model: Any, progress: Progress, result: int, base: Path, trained: Path
 ) -> None:
     """Write the result, load it back, compare, and only then let it appear under its name."""
-    technique, model = TECHNIQUES[parameters.technique.name], loop.module.model
+    technique = TECHNIQUES[parameters.technique.name]
     trainable, total = models.parameter_counts(model)
     with output_folder(trained, last="training.json") as folder:
         technique.save(model, folder, models.stored_dtype(base))

@@ -89,7 +89,6 @@ class Loop:
     ) -> None:
         self.module: Any = module
         self.objective = objective
-        self.wrapped = ranks.wrap(module)
         self.training = training
         self.timetable = timetable
         self.arithmetic = arithmetic
@@ -98,8 +97,9 @@ class Loop:
         self.validation = validation
         self.checkpoints = checkpoints
         self.metrics = metrics
-        self.parameters = list(snapshot.trained_parameters(module).values())
-        self.optimizer = make_optimizer(self.parameters, training)
+        self.optimizer = ranks.adopt(
+            module, lambda weights: make_optimizer(weights, training), training=training, arithmetic=arithmetic
+        )
         self.last_save = -1
 
     def run(self, progress: Progress, stop_requested: Callable[[], bool] = lambda: False) -> tuple[Progress, bool]:
@@ -145,15 +145,12 @@ class Loop:
             len(self.train), size=self.training.global_batch_size, step=step, seed=self.training.seed
         )
         losses, tokens = self.accumulate(sequences.tolist())
-        norm = self.ranks.clip(self.parameters, self.training.max_grad_norm)
         # One exchange a step carries all that the ranks must agree on.
         local = math.fsum(loss for _, loss in losses)
         loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
-        grad_norm = float(norm)
-        if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+        grad_norm = self.ranks.update(self.training.max_grad_norm) if math.isfinite(loss_sum) else math.nan
+        if not math.isfinite(grad_norm):
             raise self._non_finite(step, losses, loss_sum, grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         labels = int(self.train.label_counts[sequences].sum())
         return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
 
@@ -170,10 +167,9 @@ class Loop:
             batch = self.objective.batch_of(self.train, members or sequences[:1]).to(self.ranks.device)
             weight = self.ranks.ranks / max(labels, 1) if members else 0.0
             last = index == len(mine) - 1
-            with nullcontext() if last else self.ranks.accumulating(self.wrapped):
-                with self.arithmetic.autocast():
-                    loss = self.wrapped(batch)
-                (loss * weight).backward()
+            with nullcontext() if last else self.ranks.accumulating():
+                loss = self.ranks.loss(batch)
+                self.ranks.backward(loss * weight)
             if members:
                 losses.append((members, loss.detach()))
                 tokens += batch.tokens
@@ -191,11 +187,12 @@ class Loop:
         everything = range(len(self.validation))
         loss, labels = 0.0, 0
         for members in self._share(self.validation, everything):
-            if members:
-                batch = self.objective.batch_of(self.validation, members).to(self.ranks.device)
-                with self.arithmetic.autocast():
-                    loss += float(self.module.score(batch).loss)
-                labels += len(batch.labels)
+            if members or self.ranks.shards_weights:  # then a rank without work computes too, for the others' sake
+                batch = self.objective.batch_of(self.validation, members or everything[:1]).to(self.ranks.device)
+                score = self.ranks.score(self.module, batch)
+                if members:
+                    loss += float(score.loss)
+                    labels += len(batch.labels)
         self.module.train()
         loss, total = self.ranks.add_up([loss, labels])
         return loss / max(total, 1)
@@ -205,21 +202,20 @@ class Loop:
         if self.last_save == progress.step:
             return
         self.last_save = progress.step
-        random = snapshot.random_state(self.ranks)
+        tensors = {
+            "weights": snapshot.weights(self.module, self.ranks),
+            "optimizer": snapshot.optimizer_state(self.module, self.ranks),
+            "random": snapshot.random_state(self.ranks),
+        }
         if self.ranks.is_main:
             self.metrics.flush()
-            tensors = {
-                "weights": snapshot.weights(self.module),
-                "optimizer": snapshot.optimizer_state(self.module, self.optimizer),
-                "random": random,
-            }
             self.checkpoints.save(progress.step, tensors, asdict(progress))
             self.checkpoints.rotate(progress.best_step)
 
     def restore(self, checkpoint: Checkpoint) -> Progress:
         """Go back to a checkpoint's moment, bit for bit, random numbers included."""
-        snapshot.load_weights(self.module, checkpoint.tensors("weights"))
-        snapshot.load_optimizer_state(self.module, self.optimizer, checkpoint.tensors("optimizer"))
+        snapshot.load_weights(self.module, checkpoint.tensors("weights"), self.ranks)
+        snapshot.load_optimizer_state(self.module, checkpoint.tensors("optimizer"), self.ranks)
         if not snapshot.load_random_state(self.ranks, checkpoint.tensors("random")):
             self.metrics.say("note: the checkpoint is of another number of ranks; random numbers start anew")
             snapshot.seed_everything(self.training.seed + checkpoint.step, self.ranks.rank)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
+
+from azft.errors import AzftError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,43 +21,81 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    """Copies on the CPU of the weights that move."""
-    return {name: p.detach().cpu().contiguous() for name, p in trained_parameters(module).items()}
+def weights(module: nn.Module, ranks: SingleProcess) -> dict[str, Tensor]:
+    """Copies on the CPU of the weights that move, whole; on rank 0 only, but every rank takes part."""
+    if not (ranks.is_main or ranks.shards_weights):
+        return {}
+    whole = {}
+    for name, parameter in trained_parameters(module).items():
+        value = ranks.whole_weight(parameter)
+        if ranks.is_main:
+            whole[name] = value
+    return whole
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], ranks: SingleProcess) -> None:
     """Set the weights that move, bit for bit."""
     parameters = trained_parameters(module)
     if parameters.keys() != tensors.keys():
         raise RuntimeError(f"the checkpoint has other weights: {sorted(parameters.keys() ^ tensors.keys())[:3]}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    for name, parameter in parameters.items():
+        ranks.set_weight(parameter, tensors[name])
 
 
-def optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything the optimizer remembers, as `<weight>/<name>`: for AdamW both moments and the step."""
-    return {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, parameter in trained_parameters(module).items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def optimizer_state(module: nn.Module, ranks: SingleProcess) -> dict[str, Tensor]:
+    """Everything the optimizer remembers, whole, as `<weight>/<name>`; where and how as `weights`."""
+    if not (ranks.is_main or ranks.shards_state):
+        return {}
+    whole: dict[str, Tensor] = {}
+    for name, parameter in trained_parameters(module).items():
+        state = ranks.whole_state(parameter)
+        if ranks.is_main:
+            whole |= {f"{name}/{key}": value for key, value in state.items()}
+    return whole
 
 
-def load_optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_state(module: nn.Module, tensors: Mapping[str, Tensor], ranks: SingleProcess) -> None:
     """Set what the optimizer remembers, bit for bit."""
-    parameters = trained_parameters(module)
+    states: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        parameter_name, _, key = name.rpartition("/")
-        parameter = parameters[parameter_name]
-        # AdamW keeps its step counter on the CPU unless it is fused or capturable; moments lie beside the weights.
-        device = parameter.device if value.dim() > 0 or _fused(optimizer) else torch.device("cpu")
-        optimizer.state[parameter][key] = value.to(device)
+        weight, _, key = name.rpartition("/")
+        states.setdefault(weight, {})[key] = value
+    for name, parameter in trained_parameters(module).items():
+        if name in states:
+            ranks.set_state(parameter, states[name])
 
 
-def _fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))
+def gather_into(fresh: nn.Module | None, trained: nn.Module, ranks: SingleProcess) -> None:
+    """Put the trained weights, whose parts the ranks hold, into a model that is whole; None on ranks that have none.
+
+    That nothing got lost on the way is known from the sum of each weight's squares: the one over the ranks' parts,
+    which no gathering touched, must be the one over what was gathered.
+
+    Raises:
+        AzftError: Weights are missing, have another shape, or are not those that the ranks hold.
+    """
+    parts = trained_parameters(trained)
+    squares = dict(zip(parts, ranks.squares(list(parts.values())), strict=True))
+    targets = None if fresh is None else trained_parameters(fresh)
+    if targets is not None and targets.keys() != parts.keys():
+        raise _not_gathered(min(targets.keys() ^ parts.keys()), "it is in one of the two models only")
+    for name, parameter in parts.items():
+        value = ranks.whole_weight(parameter)
+        if targets is None:
+            continue
+        if value.shape != targets[name].shape:
+            raise _not_gathered(name, f"its shape is {tuple(value.shape)}, not {tuple(targets[name].shape)}")
+        found = float(value.double().square().sum())
+        if not math.isclose(found, squares[name], rel_tol=1e-9):
+            raise _not_gathered(name, f"the sum of its squares is {found:.9g}, and {squares[name]:.9g} over the ranks")
+        targets[name].data.copy_(value)
+
+
+def _not_gathered(name: str, why: str) -> AzftError:
+    return AzftError(
+        f"The trained weight {name} was not gathered from the ranks as they hold it: {why}. Nothing was written.",
+        fix="The last checkpoint is whole: run again with distribution.strategy: ddp to resume from it.",
+    )
 
 
 def random_state(ranks: SingleProcess) -> dict[str, Tensor]:

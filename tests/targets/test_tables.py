@@ -82,6 +82,7 @@ CHANGED: dict[str, Any] = {
     "training.early_stopping_patience": 2,
     "training.early_stopping_threshold": 0.1,
     "distribution.strategy": "ddp",
+    "distribution.offload": "all",
     "evaluation.samples": 1,
     "evaluation.max_new_tokens": 8,
     "modes.local.processes": 1,
@@ -156,6 +157,8 @@ def test_no_key_is_silently_ignored(no_data_check: None, tmp_path: Path, target:
         changes["data"] = {"train": "train.jsonl"}
     if path in TECHNIQUE_OF:
         changes["technique"] = TECHNIQUE_OF[path]
+    if path == "distribution.offload":
+        changes["distribution"] = {"strategy": "fsdp"}
     if changes:
         base = azure_plan(tmp_path, target, **changes)
     overrides = (f"{path}={json.dumps(CHANGED[path])}",)

@@ -1,29 +1,46 @@
-"""Two ranks over gloo compute what one rank computes, and resume bit for bit; each rank is a forked child."""
+"""Two ranks over gloo compute what one rank computes, under every strategy, and DDP resumes bit for bit.
+
+Each rank is a forked child. Bit for bit needs one order of adding up, which two ranks of gloo always have.
+"""
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
-import socket
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from azft.parameters import FinetuneParameters
-from azft.training.finetune import finetune
 from azft.training.loop import Loop
+from tests.training.ranked import (
+    assert_same_training,
+    free_port,
+    kill_all_before_step,
+    metrics,
+    result,
+    train,
+    weights,
+)
 from tests.training.tiny import parameters, save_model, tiny_dataset
 
-HANG_SECONDS = 120
-"""A rank that waits longer than this for the other ends with a traceback instead of a test run that hangs."""
 LORA = {"name": "lora", "rank": 4, "dropout": 0.2}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "ddp": {"strategy": "ddp"},
+    "fsdp": {"strategy": "fsdp"},
+}
+CASES: dict[str, dict[str, Any]] = {
+    # Also where a batch does not divide by the ranks, and where a rank has nothing left of an epoch's last batch.
+    "full": {"technique": {"name": "full"}, "global_batch_size": 4},
+    "full-uneven": {"technique": {"name": "full"}, "global_batch_size": 6, "micro_batch_size": 3},
+    "lora-uneven": {"technique": LORA | {"dropout": 0.0}, "global_batch_size": 5},
+    "checkpointed": {"technique": {"name": "full"}, "global_batch_size": 4, "gradient_checkpointing": True},
+}
+SETTINGS = {"max_steps": 5, "adam_epsilon": 1e-2}
+"""AdamW's first steps turn rounding near zero into whole steps, unless its epsilon is large."""
+FAST = {("ddp", "full"), ("ddp", "lora-uneven"), ("fsdp", "full-uneven"), ("fsdp", "lora-uneven")}
 
 
 @pytest.fixture(scope="module")
@@ -33,94 +50,50 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"model": save_model(folder / "model", "mistral"), "dataset": dataset}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def train(
-    folder: Path,
-    inputs: dict[str, Path],
-    what: FinetuneParameters,
-    *,
-    ranks: int = 2,
-    arrange: Callable[[int, pytest.MonkeyPatch], None] = lambda rank, patch: None,
-) -> list[int]:
-    """Fork the ranks as torchrun would start them; their exit codes. `arrange` prepares a rank before it starts."""
-    port = free_port()
-    children = []
-    for rank in range(ranks):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__)
-                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
-                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-                arrange(rank, pytest.MonkeyPatch())
-                outputs = {name: folder / name for name in ("trained", "checkpoints", "metrics")}
-                finetune(what, **inputs, **outputs)
-                status = 0
-            except SystemExit as stopped:
-                status = int(stopped.code or 0)
-            except BaseException as error:
-                print(f"rank {rank}: {type(error).__name__}: {error}", flush=True)
-            finally:
-                os._exit(status)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in (folder / "metrics/metrics.jsonl").read_bytes().splitlines()]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = (folder / "trained").glob("*.safetensors")
-    return load_file(file)
+@pytest.fixture(scope="module")
+def alone(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What one process makes of each case."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in CASES}
+    for name, folder in folders.items():
+        assert train(folder, inputs, parameters(**CASES[name], **SETTINGS), ranks=1) == [0]
+    return folders
 
 
 @pytest.mark.parametrize(
-    ("technique", "batch", "micro"),
-    [({"name": "full"}, 4, 1), ({"name": "full"}, 6, 3), (LORA | {"dropout": 0.0}, 5, 1)],
-    ids=["full", "full-uneven", "lora-uneven"],
+    ("strategy", "case"),
+    [
+        pytest.param(strategy, case, marks=[] if (strategy, case) in FAST else pytest.mark.slow)
+        for strategy in STRATEGIES
+        for case in CASES
+    ],
 )
 def test_two_ranks_train_as_one_does(
-    technique: dict[str, Any], batch: int, micro: int, inputs: dict[str, Path], tmp_path: Path
+    strategy: str, case: str, inputs: dict[str, Path], alone: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Also where a batch does not divide by the ranks, and where a rank has nothing left of an epoch's last batch."""
-    # The gradient is compared, and not the weights: AdamW's first steps turn rounding near zero into whole steps.
-    settings = {"technique": technique, "global_batch_size": batch, "micro_batch_size": micro, "max_steps": 5}
-    for name, ranks, strategy in (("one", 1, "none"), ("two", 2, "ddp")):
-        what = parameters(strategy=strategy, adam_epsilon=1e-2, **settings)
-        assert train(tmp_path / name, inputs, what, ranks=ranks) == [0] * ranks
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert [line["step"] for line in one] == [line["step"] for line in two]
-    for key in ("loss", "grad_norm", "eval_loss", "tokens", "learning_rate"):
-        assert [line[key] for line in two if key in line] == pytest.approx([x[key] for x in one if key in x], rel=2e-5)
-    for name, tensor in weights(tmp_path / "one").items():
-        torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=1e-4, atol=1e-5)
+    what = parameters(strategy=STRATEGIES[strategy], **CASES[case], **SETTINGS)
+    assert train(tmp_path, inputs, what) == [0, 0]
+    assert_same_training(alone[case], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_three_ranks_and_one_train_as_one_process_does(
+    strategy: str, inputs: dict[str, Path], alone: dict[str, Path], tmp_path: Path
+) -> None:
+    """Three do not divide the weights' rows evenly; one has nobody to share with."""
+    what = parameters(strategy=STRATEGIES[strategy], **CASES["full-uneven"], **SETTINGS)
+    for ranks in (1, 3):
+        assert train(tmp_path / str(ranks), inputs, what, ranks=ranks) == [0] * ranks
+        assert_same_training(alone["full-uneven"], tmp_path / str(ranks))
 
 
 def test_two_ranks_killed_and_resumed_end_with_the_same_bits(inputs: dict[str, Path], tmp_path: Path) -> None:
     what = parameters(technique=LORA, strategy="ddp", max_steps=6, global_batch_size=3, save_steps=2)
-
-    def kill_both_before_step(number: int) -> Callable[[int, pytest.MonkeyPatch], None]:
-        def arrange(_rank: int, patch: pytest.MonkeyPatch) -> None:
-            step = Loop.step
-            die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-            patch.setattr(Loop, "step", lambda self, n, *rest: die() if n == number else step(self, n, *rest))
-
-        return arrange
-
     assert train(tmp_path / "whole", inputs, what) == [0, 0]
     for number in (3, 5):
-        assert train(tmp_path / "killed", inputs, what, arrange=kill_both_before_step(number)) == [-9, -9]
+        assert train(tmp_path / "killed", inputs, what, arrange=kill_all_before_step(number)) == [-9, -9]
     assert train(tmp_path / "killed", inputs, what) == [0, 0]
-    assert {f.name: f.read_bytes() for f in (tmp_path / "killed/trained").iterdir()} == {
-        f.name: f.read_bytes() for f in (tmp_path / "whole/trained").iterdir()
-    }
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
 
 
 def test_sigterm_at_one_rank_stops_all_after_the_same_step(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -141,7 +114,7 @@ def test_sigterm_at_one_rank_stops_all_after_the_same_step(inputs: dict[str, Pat
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_with_one(inputs: dict[str, Path], tmp_path: Path) -> None:
-    """Weights and optimizer are the same on every rank; only the random numbers start anew."""
+    """Weights and optimizer are whole in it; only the random numbers start anew."""
     assert train(tmp_path, inputs, parameters(strategy="ddp", max_steps=4, save_steps=2)) == [0, 0]
     one = parameters(strategy="none", max_steps=4, save_steps=2)
     assert train(tmp_path, inputs, one, ranks=1) == [0]
@@ -149,11 +122,10 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one(inputs: dict[str, Path], tmp
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_ranks(inputs: dict[str, Path], tmp_path: Path) -> None:
-    """The real launcher, once; everything else here forks, which saves the imports."""
-    import subprocess
-
-    (tmp_path / "parameters.json").write_bytes(parameters(strategy="ddp", max_steps=2).to_json())
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_torchrun_starts_the_ranks(strategy: str, inputs: dict[str, Path], tmp_path: Path) -> None:
+    """The real launcher; everything else here forks, which saves the imports."""
+    (tmp_path / "parameters.json").write_bytes(parameters(strategy=STRATEGIES[strategy], max_steps=2).to_json())
     main = tmp_path / "main.py"
     main.write_text(
         "import pathlib, sys\n"

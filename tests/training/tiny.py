@@ -110,16 +110,16 @@ def open_train(folder: Path) -> TokenDataset:
 
 
 def parameters(
-    *, technique: dict[str, Any] | None = None, strategy: str = "none", **training: Any
+    *, technique: dict[str, Any] | None = None, strategy: str | dict[str, Any] = "none", **training: Any
 ) -> FinetuneParameters:
-    """Parameters of a finetune step, as they come from a recipe."""
+    """Parameters of a finetune step, as they come from a recipe. `strategy` may be the whole section."""
     recipe = {
         "name": "tiny",
         "task": "chat-completion",
         "model": "tiny",
         "data": {"train": "train.jsonl"},
         "technique": technique or {"name": "full"},
-        "distribution": {"strategy": strategy},
+        "distribution": {"strategy": strategy} if isinstance(strategy, str) else strategy,
         "training": {"precision": "fp32", "learning_rate": 1e-2, "global_batch_size": 4, **training},
     }
     return FinetuneParameters.of(Recipe.model_validate(recipe))
