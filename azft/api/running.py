@@ -123,9 +123,9 @@ def follow_logs(
 ) -> str:
     """Pass on the lines of a run's logs as `{"step", "line"}` until it ends; returns the state it ended in.
 
-    `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of each step that was reused,
-    and so has no lines here (`step-reused`), and of outages of the place where it runs, which are waited out. Stopping
-    this never stops the run.
+    `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of each step that was
+    reused, and so has no lines here (`step-reused`), and of outages of the place where it runs, which are waited out.
+    Stopping this never stops the run.
     """
     import time
 
@@ -133,7 +133,8 @@ def follow_logs(
 
     found = run_of(run)
     known, events_known = dict(offsets or {}), 0
-    bring = Refresher(found, on_event, lambda remote: _refresh(remote, access))
+    tell = on_event or (lambda _: None)
+    bring = Refresher(found, tell, lambda remote: _refresh(remote, access))
     pace = Pace.of(found)
     while True:
         bring()
@@ -145,8 +146,8 @@ def follow_logs(
                 news = True
                 on_line({"step": name, "line": line})
         events, events_known = found.events(events_known)
-        for event in reused_steps(found, step, events) if on_event else ():
-            on_event(event)
+        for event in reused_steps(found, step, events):
+            tell(event)
         if not state.active:
             return str(state)
         time.sleep(pace.next(news=news))
