@@ -156,7 +156,7 @@ TASKS: dict[str, Task] = {
             ),
             rendering="pair",
             objective="preference",
-            metrics=("loss", "preference_accuracy", "reward_accuracy", "reward_margin"),
+            metrics=("loss", "reward_accuracy", "reward_margin"),
             target="chosen",
         ),
     )

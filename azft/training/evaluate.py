@@ -71,7 +71,7 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
             for number, (prompt, reference) in enumerate(prompts)
         ]
         write_bytes(folder / "samples.jsonl", b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
-        documents = len(rows.document_offsets) - 1
+        documents = (len(rows.document_offsets) - 1) // OBJECTIVES[rows.objective].documents_per_row
         write_json(
             folder / "evaluation.json", {"split": rows.split, "rows": documents, "label_tokens": labels, **figures}
         )

@@ -91,14 +91,10 @@ class PreferenceLoss(nn.Module):
 
     @torch.no_grad()
     def score(self, batch: PairBatch) -> Score:
-        """Summed loss, and the pairs whose preferred answer is the likelier one.
-
-        `answers` is (pairs, 2): the margin of the rewards, and of the log-probabilities.
-        """
-        said = self.log_probabilities(batch)
-        margins, plain = self._margins(said, batch), said[0::2] - said[1::2]
+        """Summed loss, and the pairs whose preferred answer has the larger reward; `answers` are the margins, (pairs,)."""
+        margins = self._margins(self.log_probabilities(batch), batch)
         loss = -F.logsigmoid(margins).sum(dtype=torch.float64)
-        return Score(loss, (plain > 0).sum(), torch.stack([margins, plain], 1))
+        return Score(loss, (margins > 0).sum(), margins)
 
     def log_probabilities(self, batch: PairBatch) -> Tensor:
         """Log-probability of each document's answer under the model, (documents,), in at least fp32."""
@@ -120,6 +116,24 @@ class PreferenceLoss(nn.Module):
         ]
         moved = said.view(-1, 2) - reference.to(said.dtype)
         return self.beta * (moved[:, 0] - moved[:, 1])
+
+
+def _token_loss(model: Any) -> TokenLoss:
+    try:
+        return token_loss(model, one_document=False)  # a pair is two documents
+    except UsageError as error:
+        raise UsageError(error.message, fix="Preference tuning needs a model that can: choose another.") from error
+
+
+def preference_figures(totals: Totals) -> dict[str, float]:
+    """Loss (mean per pair), the share of pairs whose preferred answer has the larger reward, and by how much on average.
+
+    A reward is by how much an answer became likelier than it was to the base model, times beta; of equal ones half
+    count, so that the base model itself is right half the time.
+    """
+    margins = torch.cat(totals.answers).double()
+    won = (margins > 0).double() + 0.5 * (margins == 0).double()
+    return {"loss": totals.mean_loss, "reward_accuracy": float(won.mean()), "reward_margin": float(margins.mean())}
 
 
 def _token_loss(model: Any) -> TokenLoss:

@@ -123,10 +123,7 @@ def test_before_the_first_step_every_pair_is_undecided(float64: None, tmp_path: 
     score = module.score(OBJECTIVES["preference"].batch_of(dataset, [0, 1, 2]))
     assert float(score.loss) == pytest.approx(3 * np.log(2), abs=1e-12)
     assert score.answers is not None
-    assert score.answers[:, 0].abs().max() < 1e-12
-    documents = [one for pair in range(3) for one in dataset.sequence(pair)]
-    said = [float(answer_log_probability(model, one).detach()) for one in documents]
-    assert int(score.correct) == sum(a > b for a, b in zip(said[::2], said[1::2], strict=True))
+    assert score.answers.abs().max() < 1e-12
 
 
 ROWS = [
