@@ -46,11 +46,6 @@ def normalise_answers(value: Any) -> list[list[Any]]:
     return [[text, start] for text, start in zip(texts, starts or [None] * len(texts), strict=True)]
 
 
-def answer_texts(answers: list[list[Any]]) -> list[str]:
-    """The texts of normalised answers; [""] where there is none: saying nothing is right then."""
-    return [str(text) for text, _ in answers] or [""]
-
-
 def _parts(value: Any) -> tuple[list[Any] | None, list[Any] | None]:
     """Texts and starts; None for texts where `value` is neither form, for starts where they are not given."""
     if isinstance(value, str):

@@ -10,6 +10,8 @@
     <split>/label_counts.bin        (sequences,)      int64: tokens of the sequence that are predicted and in the loss
     <split>/targets.bin             (loss tokens, width) int32: what is to be told at each token in the loss, document
                                     after document; only where that is not the token itself (classes, positions)
+    <split>/references.bin          (bytes,)          uint8: JSON lines, of each document the texts that would each be a
+                                    right answer; empty for training rows, and where no text is asked for
 
 Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module reads them;
 `azft.data.dataset_writer` writes them.
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes, sha256_file
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older reader could misread a newer folder."""
 
 
@@ -62,6 +64,7 @@ def array_types(vocab_size: int, target_width: int = 0) -> dict[str, np.dtype[An
         "sequence_offsets": integers,
         "sequence_documents": integers,
         "label_counts": integers,
+        "references": np.dtype("u1"),
     }
 
 
@@ -77,6 +80,8 @@ class TokenDataset:
     sequence_documents: NDArray[np.int64]
     label_counts: NDArray[np.int64]
     """(sequences,) what is learned in each. Of tokens: the first of a document follows nothing, so it is never one."""
+    references: NDArray[np.uint8]
+    """(bytes,), what `references_of` reads."""
     max_length: int
     vocab_size: int
     fingerprint: str
@@ -105,6 +110,14 @@ class TokenDataset:
             return Document(self.tokens[span], self.loss_mask[span])
         told = slice(int(self.target_offsets[number]), int(self.target_offsets[number + 1]))
         return Document(self.tokens[span], self.loss_mask[span], self.targets[told])
+
+    def references_of(self, number: int) -> list[str]:
+        """Texts any of which is right as the model's answer to document `number`; [] where none is known."""
+        return list(self._references[number]) if number < len(self._references) else []
+
+    @cached_property
+    def _references(self) -> list[list[str]]:
+        return [orjson.loads(line) for line in self.references.tobytes().splitlines()]
 
     @cached_property
     def target_offsets(self) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from azft.data.dataset import FORMAT, array_types, fingerprint_of
@@ -46,20 +47,26 @@ class SplitWriter:
 
     def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack, target_width: int = 0) -> None:
         folder.mkdir()
+        self.is_training = folder.name == "train"
         self.vocab_size, self.max_length, self.target_width = vocab_size, max_length, target_width
         types = array_types(vocab_size, target_width)
         self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in types.items()}
         self.lengths: list[int] = []
         self.labels: list[int] = []
         self.loss_tokens = 0
+        self.referenced = 0
+        """Documents that have their line of references."""
 
     def add(
         self,
         tokens: Sequence[int] | NDArray[Any],
         loss_mask: Sequence[bool] | NDArray[Any],
         targets: NDArray[np.int32] | None = None,
+        references: Sequence[str] = (),
     ) -> None:
         """Append a document of 1 to `max_length` tokens; `targets` is (tokens in the loss, target_width).
+
+        `references` are texts any of which is right as the model's answer; of training rows nobody asks for them.
 
         Raises `ValueError` for anything that could not be trained on.
         """
@@ -85,6 +92,14 @@ class SplitWriter:
             self.files["targets"].write(targets.ravel())
             self.labels.append(learned)
         self.loss_tokens += learned
+        if references and not self.is_training:
+            self.add_references(references)
+
+    def add_references(self, references: Sequence[str]) -> None:
+        """Those of the document that was added last; the ones before it that have none get an empty list."""
+        lines = [b"[]"] * (len(self.lengths) - 1 - self.referenced) + [orjson.dumps(list(references))]
+        self.referenced = len(self.lengths)
+        self.files["references"].write(np.frombuffer(b"".join(line + b"\n" for line in lines), dtype=np.uint8))
 
     def finish(self, packing: bool, together: int = 1) -> dict[str, Any]:
         """Form the sequences, write the rest, and return the split's entry of the manifest."""

@@ -22,6 +22,8 @@ class Piece(NamedTuple):
     loss_mask: NDArray[np.bool_]
     targets: NDArray[np.int32] | None = None
     """(tokens in the loss, numbers each); None: the tokens themselves."""
+    references: tuple[str, ...] = ()
+    """Texts any of which is right as the model's answer; () for a part of a row, whose prompt is not whole."""
 
 
 @dataclass
@@ -69,6 +71,7 @@ def pieces(
     counts: Counts,
     *,
     straddling: bool = False,
+    references: tuple[str, ...] = (),
 ) -> Iterator[Piece]:
     """The documents of a row whose tokens are learned, those with something to learn; `counts` is kept up to date."""
     counts.rows += 1
@@ -81,4 +84,4 @@ def pieces(
             counts.dropped_unlabelled += 1
             continue
         counts.documents += 1
-        yield piece
+        yield piece if is_long else piece._replace(references=references)

@@ -62,7 +62,7 @@ class PairRenderer(Renderer):
         )
         border = len(chosen.text)
         spans = (*chosen.spans, *(_moved(span, border) for span in rejected.spans))
-        return PairText(chosen.text + rejected.text, spans, border)
+        return PairText(chosen.text + rejected.text, spans, border=border)
 
     def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
         flat = self.chat.encode([half for text in texts for half in _halves(text)], offsets=offsets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from azft.data.masking import ChatRenderer
@@ -36,7 +37,10 @@ class PromptRenderer(Renderer):
         self.target = str(task.target)
 
     def text(self, row: Row) -> RenderedText:
-        return self.inner.text(self.conversation(row) if self.tokenizer.template else self.completion(row))
+        rendered = self.inner.text(self.conversation(row) if self.tokenizer.template else self.completion(row))
+        right = references(row[self.target])
+        self.refuse_what_is_no_text("".join(right))
+        return replace(rendered, references=right)
 
     def conversation(self, row: Row) -> dict[str, Any]:
         """The row as a chat of one question and one answer."""
@@ -59,6 +63,11 @@ def fill(prompt: str, row: Mapping[str, Any]) -> str:
         if all(name in row for name in names):
             lines.append(_PLACE.sub(lambda place: first_text(row[place.group(1)]), line))
     return "\n".join(lines).strip("\n")
+
+
+def references(target: Any) -> tuple[str, ...]:
+    """Every text that is right as the answer; "" where none is, for then nothing is to be said."""
+    return tuple(strings_of(target)) or ("",)
 
 
 def first_text(value: Any) -> str:

@@ -42,6 +42,8 @@ class RenderedText:
 
     text: str
     spans: tuple[Span, ...] = ()
+    references: tuple[str, ...] = ()
+    """Texts any of which is right as the model's answer, for metrics over what it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Rendered:
     """Tokens that hold both text outside the loss and the beginning of a span; they are outside the loss."""
     targets: NDArray[np.int32] | None = None
     """What is to be told at each token in the loss, (tokens in the loss, numbers each); None: the token itself."""
+    references: tuple[str, ...] = ()
 
     @property
     def longest(self) -> int:
@@ -164,7 +167,7 @@ class Renderer(ABC):
             if 0 < first <= last and offsets[first - 1][1] > span.start:
                 straddling += 1
             spans.append((min(first, last), last + 1))
-        return Rendered(rendered.text, rendered.spans, ids, tuple(spans), straddling)
+        return Rendered(rendered.text, rendered.spans, ids, tuple(spans), straddling, references=rendered.references)
 
     def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
         """The documents of a row that have something to learn; `counts` is kept up to date."""
@@ -175,6 +178,7 @@ class Renderer(ABC):
             long_rows,
             counts,
             straddling=rendered.straddling > 0,
+            references=rendered.references,
         )
 
     def refuse_control_tokens(self, value: Any, where: str) -> None:

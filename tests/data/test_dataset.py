@@ -155,3 +155,17 @@ def test_targets_stand_beside_the_tokens_they_belong_to(tmp_path: Path) -> None:
     assert (dataset.objective, dataset.labels, dataset.label_counts.tolist()) == ("span", ("a",), [2, 1, 0])
     read = [dataset.document(number).targets for number in range(3)]
     assert [one.tolist() for one in read if one is not None] == [[[1, 2], [3, 4]], [[5, 6]], []]
+
+
+def test_references_belong_to_their_document_and_training_rows_have_none(tmp_path: Path) -> None:
+    right: list[tuple[str, ...]] = [(), ("Paris", "in Paris,\n\u2028France"), (), ("",), ()]
+    with write_dataset(
+        tmp_path / "data", splits=["train", "test"], vocab_size=9, max_length=4, packing=True, tokenizer=""
+    ) as writer:
+        for split in writer.splits.values():
+            for references in right:
+                split.add([1, 2, 3], [False, True, True], references=references)
+    verify(tmp_path / "data")
+    test, train = (open_dataset(tmp_path / "data", split) for split in ("test", "train"))
+    assert [tuple(test.references_of(number)) for number in range(5)] == right
+    assert [train.references_of(number) for number in range(5)] == [[]] * 5

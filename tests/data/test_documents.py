@@ -26,10 +26,10 @@ def documents(row: Rendered, limit: int, long_rows: LongRows, counts: Counts) ->
 def test_splitting_learns_every_target_exactly_once(labels: list[bool], max_length: int) -> None:
     ids, mask = list(range(len(labels))), np.array(labels)
     parts = list(cut(ids, mask, max_length, "split"))
-    assert all(len(tokens) == len(part) <= max_length for tokens, part, _ in parts)
-    learned = [int(t) for tokens, part, _ in parts for t, label in zip(tokens[1:], part[1:], strict=True) if label]
+    assert all(len(tokens) == len(part) <= max_length for tokens, part, *_ in parts)
+    learned = [int(t) for tokens, part, *_ in parts for t, label in zip(tokens[1:], part[1:], strict=True) if label]
     assert learned == [i for i, label in enumerate(labels) if label and i > 0]
-    for (before, _, _), (after, part, _) in pairwise(parts):
+    for (before, *_), (after, part, *_) in pairwise(parts):
         assert before[-1] == after[0]
         assert not part[0]
 
@@ -43,17 +43,17 @@ def test_long_rows_are_dropped_truncated_or_split_and_counted() -> None:
     assert list(documents(row, 10, "truncate", counts)) == []  # the answer was cut off whole
     assert (counts.long_rows, counts.dropped_long, counts.dropped_unlabelled) == (1, 0, 1)
     kept = list(documents(row, 22, "truncate", counts))
-    assert [(len(ids), int(mask.sum())) for ids, mask, _ in kept] == [(22, 2)]
+    assert [(len(ids), int(mask.sum())) for ids, mask, *_ in kept] == [(22, 2)]
     counts = Counts()
     kept = list(documents(row, 10, "split", counts))
-    assert [ids.tolist() for ids, _, _ in kept] == [list(range(118, 125))]  # the pieces before hold nothing to learn
+    assert [ids.tolist() for ids, *_ in kept] == [list(range(118, 125))]  # the pieces before hold nothing to learn
     assert (counts.documents, counts.dropped_unlabelled) == (1, 2)
 
 
 @pytest.mark.parametrize("policy", ["drop", "truncate", "split", "error"])
 def test_rows_that_fit_are_documents_as_they_are(policy: str) -> None:
     counts = Counts()
-    [(ids, mask, _)] = documents(rendered(10, (3, 6), (8, 10), straddling=1), 10, policy, counts)
+    [(ids, mask, *_)] = documents(rendered(10, (3, 6), (8, 10), straddling=1), 10, policy, counts)
     assert ids.tolist() == list(range(100, 110))
     assert np.flatnonzero(mask).tolist() == [3, 4, 5, 8, 9]
     assert counts == Counts(rows=1, documents=1, straddling=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from azft.data.check import check_files
 from azft.data.column_names import guess_columns, resolve_columns
+from azft.data.documents import Counts
 from azft.data.prompts import PromptRenderer, fill
 from azft.data.renderers import renderer_for
 from azft.data.rows import RowChecker
@@ -91,7 +93,8 @@ def test_a_chat_model_is_asked_through_its_template_and_any_other_as_text(
     row = {"question": "Who bakes?", "answer": "Linden does."}
     chat, text = PromptRenderer(tokenizer, ASK, None), PromptRenderer(plain, ASK, None)
     said = [{"role": "user", "content": "Question: Who bakes?"}, {"role": "assistant", "content": "Linden does."}]
-    assert chat.text(row) == renderer_for("chat-completion", tokenizer).text({"messages": said})
+    in_chat = renderer_for("chat-completion", tokenizer).text({"messages": said})
+    assert chat.text(row) == replace(in_chat, references=("Linden does.",))
     assert text.text(row).text == "Question: Who bakes?\nLinden does." + text.stop
     assert learned(chat, row) == learned(text, row).replace(text.stop, chat.stop)
 
@@ -149,3 +152,51 @@ def test_a_guess_is_said(tmp_path: Path) -> None:
     assert columns == {"prompt": "input", "completion": "output"}
     assert [finding.code for finding in findings] == ["data-columns-guessed"]
     assert "prompt: input, completion: output" in findings[0].message
+
+
+SQUAD = {"question": "Where?", "context": "It is in Paris. Paris!", "answers": {"text": ["Paris"], "answer_start": [9]}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "codes"),
+    [
+        ({"text": ["Paris", "Paris!"], "answer_start": [9, 16]}, []),
+        ({"text": [], "answer_start": []}, []),
+        (["Paris", "in Paris"], []),
+        ("Paris", []),
+        ({"text": ["Paris"], "answer_start": [8]}, ["answer-elsewhere"]),
+        ({"text": ["Paris"], "answer_start": [9, 16]}, ["answer-starts"]),
+        ({"text": ["Paris"], "answer_start": ["9"]}, ["answer-starts"]),
+        ({"text": [" "], "answer_start": [5]}, ["empty-text"]),
+        ({"answer": "Paris"}, ["wrong-type"]),
+        ([9], ["wrong-type"]),
+        (9, ["wrong-type"]),
+    ],
+)
+def test_answers_are_checked_as_squad_writes_them(answers: Any, codes: list[str]) -> None:
+    problems, _ = RowChecker("question-answering", {}).check({**SQUAD, "answers": answers}, text_cells=False)
+    assert [problem.code for problem in problems] == codes
+
+
+def test_the_first_answer_is_learned_and_each_of_them_is_right(plain: ModelTokenizer) -> None:
+    checker = RowChecker("question-answering", {})
+    renderer = renderer_for("question-answering", plain)
+    _, row = checker.check({"question": "Where?", "answers": ["Paris", "in Paris"]}, text_cells=False)
+    assert row is not None
+    rendered = renderer.render(row)
+    assert rendered.text == "Question: Where?\nAnswer:\nParis<|im_end|>"
+    assert rendered.references == ("Paris", "in Paris")
+    _, nothing = checker.check({**SQUAD, "answers": {"text": [], "answer_start": []}}, text_cells=False)
+    assert nothing is not None
+    assert learned(renderer, nothing) == "<|im_end|>"
+    assert renderer.render(nothing).references == ("",)
+
+
+def test_references_are_kept_only_where_the_prompt_is_whole(plain: ModelTokenizer) -> None:
+    renderer = renderer_for("translation", plain)
+    rendered = renderer.render({"source": "Good morning", "target": "Guten Morgen"})
+    [whole] = renderer.documents(rendered, rendered.longest, "split", Counts())
+    assert whole.references == ("Guten Morgen",)
+    parts = list(renderer.documents(rendered, rendered.longest - 1, "split", Counts()))
+    assert parts
+    assert not any(part.references for part in parts)
