@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
-from azft.errors import AzftError, NotFoundError
+from azft.errors import AzftError, NotFoundError, UsageError
 from azft.redact import redact
 from azft.tags import KIND_TAG, MODEL_TAG, TAG
 
@@ -188,6 +188,8 @@ class _NoStreamError(Exception):
 
 def open_endpoint(connection: Connection, name: str) -> EndpointChat:
     """The endpoint of this name, ready to be talked to. Raises `NotFoundError` with what there is."""
+    if not name.strip():
+        raise UsageError("Which endpoint? Its name is empty.", fix="What azft made in Azure: azft down --dry-run")
     resources = Resources(connection)
     endpoint = resources.get("serverless", name) or resources.get("online", name)
     if endpoint is None:

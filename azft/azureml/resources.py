@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from azft.azureml.errors import ConflictError, ServiceUnavailableError, SignInError
 from azft.azureml.patience import Patience, call, clock
-from azft.errors import AzftError
+from azft.errors import AzftError, UsageError
 from azft.tags import RUN_TAG, TAG
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _LOOKS = (0.5, 1.0, 2.0, 4.0)
 """Seconds between looks for what an unclear answer may have created."""
 _LONGEST_WAIT = 60.0
 _RENAME = "Give another name with --name, or end that one first."
+_NO_NAME = re.compile(r"\.*|.*[\s/\\?#%].*", re.DOTALL)
 _ABOVE = re.compile(r"SubscriptionNotFound|ResourceGroupNotFound|Services/workspaces/[^/']+' under resource group")
 """In a 404 that says that the workspace itself, or what it is in, isn't there."""
 SUCCEEDED = "succeeded"
@@ -130,8 +131,7 @@ class Resources:
 
     def get(self, kind: str, *names: str) -> Resource | None:
         """A resource, or None when there is none of this name."""
-        path, version, _ = KINDS[kind]
-        url = f"{self._workspace}/{path.format(*names)}"
+        url, version = self._place(kind, names)
         found = call(f"Looking for the {_words(kind, names)}", lambda: self._send("GET", url, version, missing=True)[0])
         return None if found is None else _resource(kind, names, found)
 
@@ -165,15 +165,13 @@ class Resources:
         headers: Mapping[str, str] | None = None,
     ) -> Accepted:
         """The one request of a PUT, with the SDK's own errors: for what settles them in another way than `put`."""
-        path, usual, _ = KINDS[kind]
-        url = f"{self._workspace}/{path.format(*names)}"
+        url, usual = self._place(kind, names)
         answer, answered = self._send("PUT", url, version or usual, body=body, headers=headers)
         return Accepted(_resource(kind, names, answer or {}), answered.get("Azure-AsyncOperation") or "")
 
     def delete(self, kind: str, *names: str, **query: str) -> None:
         """Ask for a resource's end; one that is gone already is no error. It ends later: look with `get`."""
-        path, version, _ = KINDS[kind]
-        url = f"{self._workspace}/{path.format(*names)}"
+        url, version = self._place(kind, names)
         call(
             f"Deleting the {_words(kind, names)}",
             lambda: self._send("DELETE", url, version, missing=True, query=query),
@@ -181,9 +179,8 @@ class Resources:
 
     def act(self, kind: str, *names: str, action: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an action of a resource (listKeys, getLogs, cancel); all of those used here may be repeated."""
-        path, version, _ = KINDS[kind]
-        url = f"{self._workspace}/{path.format(*names)}/{action}"
-        return self._json(f"Asking the {_words(kind, names)} for {action}", "POST", url, version, body)
+        url, version = self._place(kind, names)
+        return self._json(f"Asking the {_words(kind, names)} for {action}", "POST", f"{url}/{action}", version, body)
 
     def outcome(self, operation: str) -> dict[str, Any]:
         """What a long operation says about itself: status, and error when it failed. Empty when it can't be read."""
@@ -191,6 +188,14 @@ class Resources:
             return {}
         answer = call("Reading the operation's outcome", lambda: self._send("GET", operation, None, missing=True)[0])
         return answer or {}
+
+    def _place(self, kind: str, names: tuple[str, ...]) -> tuple[str, str]:
+        """A resource's address and the API version for it. What a person gave as a name leads to no other address."""
+        path, version, words = KINDS[kind]
+        for name in names:
+            if _NO_NAME.fullmatch(name):
+                raise UsageError(f"`{name}` is no name for a {words}.")
+        return f"{self._workspace}/{path.format(*names)}", version
 
     def _json(
         self, what: str, method: str, url: str, version: str, body: Mapping[str, Any] | None = None

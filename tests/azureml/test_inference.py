@@ -15,7 +15,7 @@ from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError, ServiceUnavailableError
 from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint, score_text
 from azft.azureml.resources import Resource
-from azft.errors import AzftError, NotFoundError
+from azft.errors import AzftError, NotFoundError, UsageError
 from azft.payloads.wire import wire
 from tests.helpers.azure_runs import MODEL, SIZE, Azure, emulated
 
@@ -90,6 +90,14 @@ def test_an_unknown_name_says_what_there_is(azure: Azure) -> None:
     with pytest.raises(NotFoundError, match="There is no endpoint other") as caught:
         open_endpoint(azure.connection, "other")
     assert name in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["", " ", "linden/deployments/azft", "..", "a b", "a?b#c", "a%2fb"])
+def test_what_is_no_name_reaches_no_address(azure: Azure, name: str) -> None:
+    azure.emu.log.clear()
+    with pytest.raises(UsageError, match=r"Which endpoint\?|is no name for a serverless endpoint"):
+        open_endpoint(azure.connection, name)
+    assert azure.emu.log.list() == []
 
 
 def test_an_endpoint_that_is_not_ready_says_so(azure: Azure) -> None:
