@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -105,6 +105,22 @@ def find_run(name: str | None, latest: bool, access: Any = None) -> Any:
     if not names:
         api.get_run()  # raises: there are none
     raise UsageError("Which run?", fix=f"Name it, or add --latest. The newest here: {', '.join(names)}")
+
+
+AZURE_FLAGS = {
+    "subscription": "--subscription",
+    "resource_group": "--resource-group",
+    "workspace": "--workspace",
+    "auth": "--auth",
+}
+"""Parameter -> the flag of `azure` that sets it."""
+
+
+def given_flags(flags: Mapping[str, str]) -> list[str]:
+    """Which of these flags (by their parameters) stand on the command line; the environment's values are no flags."""
+    context = click.get_current_context()
+    from_line = click.core.ParameterSource.COMMANDLINE
+    return [flag for name, flag in flags.items() if context.get_parameter_source(name) is from_line]
 
 
 def azure(command: Command) -> Command:

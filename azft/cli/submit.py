@@ -42,6 +42,10 @@ emulator of Azure and a stand-in of the model; nothing is sent or billed.
 """
 
 
+_NOT_REHEARSED = {"dry_run": "--dry-run", "again": "--again", "force": "--force", **options.AZURE_FLAGS}
+"""Parameter -> flag that says nothing to a rehearsal."""
+
+
 @click.command(epilog=EPILOG)
 @options.recipe
 @options.mode
@@ -81,8 +85,10 @@ def command(
 
     if follow and not wait:
         raise UsageError("--follow needs --wait.", fix="Leave out one of --follow and --no-wait.")
-    if rehearse and (dry_run or again or not wait):
-        raise UsageError("--rehearse goes by itself.", fix="Leave out --dry-run, --again and --no-wait.")
+    if rehearse and (useless := [*options.given_flags(_NOT_REHEARSED), *([] if wait else ["--no-wait"])]):
+        given = " and ".join(useless)
+        where = "once, from beginning to end, on this machine"
+        raise UsageError(f"--rehearse goes by itself, {where}: nothing comes of {given}.", fix=f"Leave out {given}.")
     plan = _plan(recipe, overrides, mode, job_file)
     if dry_run:
         return _dry_run(plan, overrides, output)

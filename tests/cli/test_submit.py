@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from azft.cli import main
 from azft.runs import RunStore
 from tests.helpers.terminal import COMMAND, ROOT, Result, azft, azft_at_terminal, environment
 from tests.helpers.toy import Toy, make_toy
@@ -222,6 +223,23 @@ def test_a_saved_plan_is_carried_out_or_refused_when_stale(shop: Shop) -> None:
         assert "azft plan" in stale.err
     (shop.folder / "other.json").write_text("{}")
     assert shop.azft("submit", "other.json").code == 2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--subscription", "x"], ["-g", "x"], ["-w", "x"], ["--auth", "cli"], ["--force"], ["--again", "--no-wait"]],
+    ids=" ".join,
+)
+def test_flags_without_effect_on_a_rehearsal_are_refused(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AZFT_AUTH", "env")  # what the environment says for all commands is no mistake
+    assert main.run(["submit", "nowhere.yaml", "--rehearse", *flags]) == 2
+    said = capsys.readouterr().err
+    assert "--rehearse goes by itself" in said
+    assert all(flag in said for flag in flags if flag.startswith("--"))
+    assert main.run(["submit", "nowhere.yaml", "--rehearse", "--wait"]) == 2
+    assert "goes by itself" not in capsys.readouterr().err  # there is no such file
 
 
 def test_the_logs_of_a_run_that_reused_every_step_say_where_they_are(shop: Shop) -> None:
