@@ -10,6 +10,10 @@ from azft.cli.views import size
 Event = Mapping[str, Any]
 
 _WORDS: dict[str, Callable[[Event], str]] = {
+    "workspace": lambda e: (
+        f"to the workspace {e['name']} (resource group {e['resource_group']}, subscription {e['subscription']}), "
+        f"found by {e['found_by']}"
+    ),
     "uploaded": lambda e: f"uploaded {e['kind']} {e['name']} ({size(int(e['bytes']))})",
     "registering": lambda _: "registering the job's steps",
     "submitting": lambda e: f"submitting {e['job']}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -83,6 +84,7 @@ class AzureMode:
         require_fresh(plan)
         connection = self.access.connect()
         tell = on_event or ignore
+        tell({"event": "workspace", **asdict(connection.workspace)})  # a wrong one is seen before anything is sent
         with ExitStack() as locks:
             claim = self._claim(connection, plan, again=again or (force and self._is_done(plan)), locks=locks)
             run = claim.run

@@ -77,6 +77,8 @@ def test_from_submit_to_the_files_here(counter: Counter) -> None:
     name = counter.run.name
     for said in ("uploaded data azft-data-", f"submitting {name}", f"in Azure as {name}", "finetune: done"):
         assert said in submitted.err
+    found = "to the workspace azft-rehearsal (resource group azft, subscription 00000000-0000-0000-0000-000000000000)"
+    assert submitted.err.index(f"{found}, found by the environment") < submitted.err.index("uploaded")
     assert "Completed" in submitted.out
     assert "azft-rehearsal" in submitted.out
     assert f"azft deploy {name}" in submitted.err

@@ -11,6 +11,10 @@ from azft.cli.progress import Plain
 @pytest.mark.parametrize(
     ("event", "said"),
     [
+        (
+            {"event": "workspace", "name": "w", "resource_group": "g", "subscription": "s", "found_by": "flags"},
+            "to the workspace w (resource group g, subscription s), found by flags",
+        ),
         ({"event": "uploaded", "kind": "data", "name": "d", "bytes": 2048}, "uploaded data d (2.0 KiB)"),
         ({"event": "registering", "job": "j"}, "registering the job's steps"),
         ({"event": "submitting", "job": "j"}, "submitting j"),
