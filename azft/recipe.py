@@ -161,6 +161,12 @@ class Evaluation(Section):
     """What the evaluation before and after the tuning does besides the loss."""
 
     samples: int = Field(3, ge=0, le=1000, description="Held-out prompts that base and tuned model both answer.")
+    generate_rows: int = Field(
+        64,
+        ge=0,
+        description="Held-out rows whose answers both models write for the task's metrics over texts (BLEU, ROUGE, "
+        "exact match ...), where it has any; 0 for none.",
+    )
     max_new_tokens: int = Field(64, ge=1, description="Most tokens in such an answer.")
 
 

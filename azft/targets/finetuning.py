@@ -84,6 +84,7 @@ FINETUNING: Table = {
     "distribution.strategy": NotOffered("Azure decides how its GPUs share the work", quiet=True),
     "distribution.offload": NotOffered("Azure decides how its GPUs share the work", quiet=True),
     "evaluation.samples": NotOffered("no prompts are answered before and after", _OWN),
+    "evaluation.generate_rows": NotOffered("nothing is measured over generated texts", _OWN, quiet=True),
     "evaluation.max_new_tokens": NotOffered("no prompts are answered before and after", quiet=True),
     "output.model_name": Elsewhere("outputs.registered_model"),
     "output.merge": NotOffered("the service returns one model", quiet=True),

@@ -161,6 +161,7 @@ SYSTEM: Table = {
     ),
     "distribution.offload": NotOffered("nothing is moved to the host's memory", _OWN, quiet=True),
     "evaluation.samples": NotOffered("the pipeline answers no prompts before and after", _OWN),
+    "evaluation.generate_rows": NotOffered("the pipeline has metrics of its own", _OWN, quiet=True),
     "evaluation.max_new_tokens": NotOffered("the pipeline answers no prompts before and after", _OWN, quiet=True),
     "output.model_name": Elsewhere("the name under which the result is registered; a tag of the job"),
     "output.merge": told("merge_lora_weights", lambda s: str(s.recipe.merges).lower()),

@@ -26,7 +26,7 @@ def model_card(
         "---",
         f"base_model: {_quoted(parameters.base_model)}",
         f"library_name: {'transformers' if parameters.merge or not is_adapter else 'peft'}",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {TASKS[parameters.task].pipeline_tag}",
         f"tags: [azft, {technique['name']}]",
         "---",
         f"# {parameters.model_name}",
@@ -41,7 +41,9 @@ def model_card(
         *(
             f"| {name.replace('_', ' ')} | {evaluation['base'][name]:.4g} | {evaluation['tuned'][name]:.4g} |"
             for name in TASKS[parameters.task].metrics
+            if name in evaluation["base"]
         ),
+        *_about_texts(evaluation),
         "",
         "## How it was made",
         f"- Technique: {_described(technique)}; {trained:,} of {total:,} weights ({trained / total:.2%}) were trained.",
@@ -62,6 +64,14 @@ def model_card(
     if has_base:
         lines.append("- `base/` is the base model, because these virtual tokens can't be merged into its weights.")
     return "\n".join([*lines, ""])
+
+
+def _about_texts(evaluation: Mapping[str, Any]) -> list[str]:
+    """What the metrics over generated texts were measured on."""
+    rows = evaluation.get("generated_rows")
+    if not rows:
+        return []
+    return ["", f"Metrics over texts are of what the models wrote, greedily, for the first {rows:,} of them."]
 
 
 def _described(technique: Mapping[str, Any]) -> str:

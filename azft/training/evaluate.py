@@ -1,13 +1,15 @@
 """The evaluate step: the base and the tuned model meet the same held-out rows, before and after so to say.
 
 Both are measured on the labelled tokens of the test rows (the validation rows where there are no test rows), in the
-arithmetic of the training, and both answer the first few prompts greedily.
+arithmetic of the training, and both answer the first prompts greedily: a few as samples, more where the task has
+metrics over what is written (`azft.training.text_metrics`).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from azft.data.tokenizer import ModelTokenizer, load_tokenizer
 from azft.errors import UsageError
 from azft.files import write_bytes, write_json
 from azft.parameters import EvaluateParameters
+from azft.tasks import TASKS
 from azft.training import adapters
+from azft.training.answers import greedy_answers
 from azft.training.devices import Arithmetic, arithmetic, pick_device
-from azft.training.generate import plain_text, stream_tokens
-from azft.training.models import load_model, unwrapped
+from azft.training.generate import plain_text
+from azft.training.models import load_model
 from azft.training.objectives import OBJECTIVES, Figures, Totals
 from azft.training.output import output_folder
 from azft.training.probe import LeakError
 from azft.training.snapshot import seed_everything
+from azft.training.text_metrics import TEXT_METRICS
 
 
 def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trained: Path, output: Path) -> None:
@@ -46,7 +51,8 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
     device = pick_device()
     numbers = arithmetic(parameters.precision, device)
     tokenizer = load_tokenizer(model)
-    prompts = list(_prompts(rows, parameters.evaluation.samples))
+    metrics = _text_metrics(parameters, rows)
+    prompts = _prompts(rows, parameters, for_metrics=bool(metrics))
     figures: dict[str, Figures] = {}
     answers: dict[str, list[str]] = {}
     ask, reference = OBJECTIVES[rows.objective].reference, None
@@ -55,26 +61,28 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
         if ask is not None and which == "base":
             reference = ask(candidate, [rows], numbers)
         figures[which] = measure(candidate, rows, numbers, against=reference, beta=parameters.dpo_beta)
-        answers[which] = [
-            _answer(candidate, tokenizer, prompt, reference, parameters.evaluation.max_new_tokens)
-            for prompt, reference in prompts
-        ]
+        answers[which] = _answers(candidate, tokenizer, prompts, parameters.evaluation.max_new_tokens)
+        measured = [number for number, prompt in enumerate(prompts) if prompt.references]
+        for name in metrics if measured else ():
+            said, right = [answers[which][n] for n in measured], [prompts[n].references for n in measured]
+            figures[which][name] = TEXT_METRICS[name](said, right)
         _say(f"{which}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures[which].items()))
     labels = int(rows.label_counts.sum())
     with output_folder(output, last="evaluation.json") as folder:
         samples = [
             {
-                "prompt": tokenizer.decode(prompt),
-                "reference": plain_text(tokenizer, reference),
+                "prompt": tokenizer.decode(prompt.tokens),
+                "reference": plain_text(tokenizer, prompt.answer),
                 **{which: answers[which][number] for which in answers},
             }
-            for number, (prompt, reference) in enumerate(prompts)
+            for number, prompt in enumerate(prompts[: parameters.evaluation.samples])
         ]
         write_bytes(folder / "samples.jsonl", b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
         documents = (len(rows.document_offsets) - 1) // OBJECTIVES[rows.objective].documents_per_row
-        write_json(
-            folder / "evaluation.json", {"split": rows.split, "rows": documents, "label_tokens": labels, **figures}
-        )
+        summary = {"split": rows.split, "rows": documents, "label_tokens": labels, **figures}
+        if metrics and measured:
+            summary["generated_rows"] = len(measured)
+        write_json(folder / "evaluation.json", summary)
 
 
 def measure(model: Any, rows: TokenDataset, numbers: Arithmetic, *, against: Any = None, beta: float = 0.0) -> Figures:
@@ -159,37 +167,57 @@ def _batches(rows: TokenDataset, *, one_document: bool) -> Iterator[Any]:
         yield objective.assemble(waiting, ())
 
 
-def _prompts(rows: TokenDataset, count: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Of the first documents: the tokens before the last labelled span, and that span.
+@dataclass(frozen=True)
+class _Prompt:
+    """The tokens before the last labelled span of a document, that span, and the texts that would be right."""
+
+    tokens: list[int]
+    answer: list[int]
+    references: list[str]
+
+
+def _text_metrics(parameters: EvaluateParameters, rows: TokenDataset) -> list[str]:
+    """The task's metrics over generated texts; none where the model writes no text, or nothing says what is right."""
+    wanted = [name for name in TASKS[parameters.task].metrics if name in TEXT_METRICS]
+    known = OBJECTIVES[rows.objective].writes and len(rows.references) > 0
+    return wanted if known and parameters.evaluation.generate_rows else []
+
+
+def _prompts(rows: TokenDataset, parameters: EvaluateParameters, *, for_metrics: bool) -> list[_Prompt]:
+    """The prompts of the first documents: as many as are wanted as samples and, `for_metrics`, with references.
 
     Working on token ids, a prompt is exactly what the model saw in training.
     """
-    for number in range(0, len(rows.document_offsets) - 1, OBJECTIVES[rows.objective].documents_per_row):
-        if count == 0:
-            return
-        tokens, mask, _ = rows.document(number)
-        labelled = mask.astype(bool).nonzero()[0]
+    objective = OBJECTIVES[rows.objective]
+    wanted = parameters.evaluation
+    count = max(wanted.samples, wanted.generate_rows if for_metrics else 0) if objective.writes else 0
+    prompts: list[_Prompt] = []
+    for number in range(0, len(rows.document_offsets) - 1, objective.documents_per_row):
+        if len(prompts) >= count:
+            break
+        document = rows.document(number)
+        labelled = document.loss_mask.astype(bool).nonzero()[0]
         if len(labelled) == 0:
             continue
         end = start = int(labelled[-1]) + 1
-        while start > 0 and mask[start - 1]:
+        while start > 0 and document.loss_mask[start - 1]:
             start -= 1
         if start > 0:
-            count -= 1
-            yield tokens[:start].tolist(), tokens[start:end].tolist()
+            answer = document.tokens[start:end].tolist()
+            prompts.append(_Prompt(document.tokens[:start].tolist(), answer, rows.references_of(number)))
+    return prompts
 
 
-def _answer(model: Any, tokenizer: ModelTokenizer, prompt: list[int], reference: list[int], max_new_tokens: int) -> str:
-    """The greedy answer, which ends where servers stop or where the reference's turn ends."""
-    stops = tokenizer.stop_ids | ({reference[-1]} & set(tokenizer.special_ids.values()))
-    inner = unwrapped(model)
-    measuring = inner.config._attn_implementation  # document attention has no cache
-    inner.set_attn_implementation("eager" if getattr(inner.config, "attn_logit_softcapping", None) else "sdpa")
-    try:
-        tokens = stream_tokens(model, prompt, stop=sorted(stops), max_new_tokens=max_new_tokens)
-        return plain_text(tokenizer, list(tokens))
-    finally:
-        inner.set_attn_implementation(measuring)
+def _answers(model: Any, tokenizer: ModelTokenizer, prompts: list[_Prompt], max_new_tokens: int) -> list[str]:
+    """The greedy answers, which end where servers stop or where the rows' own answers end."""
+    ends = {prompt.answer[-1] for prompt in prompts} & set(tokenizer.special_ids.values())
+    tokens = greedy_answers(
+        model,
+        [prompt.tokens for prompt in prompts],
+        stop=sorted(tokenizer.stop_ids | ends),
+        max_new_tokens=max_new_tokens,
+    )
+    return [plain_text(tokenizer, answer).strip() for answer in tokens]
 
 
 def _say(line: str) -> None:

@@ -87,6 +87,8 @@ class Objective:
     `against`; see `preference.ask_reference`."""
     documents_per_row: int = 1
     """A pair is two."""
+    writes: bool = False
+    """Whether such a model answers a prompt with text."""
     pads: bool = False
     """Whether a batch's documents are filled up to the longest, so that they should be about equally long."""
 
@@ -118,6 +120,7 @@ OBJECTIVES: dict[str, Objective] = {
         make=lambda model, one_document: token_loss(model, one_document=one_document),
         assemble=assemble,
         figures=token_figures,
+        writes=True,
     ),
     "preference": Objective(
         head="AutoModelForCausalLM",
@@ -127,6 +130,7 @@ OBJECTIVES: dict[str, Objective] = {
         batch=pair_batch,
         reference=ask_reference,
         figures=preference_figures,
+        writes=True,
         documents_per_row=2,
     ),
 }

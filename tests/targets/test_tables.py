@@ -84,6 +84,7 @@ CHANGED: dict[str, Any] = {
     "distribution.strategy": "ddp",
     "distribution.offload": "all",
     "evaluation.samples": 1,
+    "evaluation.generate_rows": 5,
     "evaluation.max_new_tokens": 8,
     "modes.local.processes": 1,
     "modes.local.weights": "real",

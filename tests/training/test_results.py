@@ -9,7 +9,10 @@ import orjson
 import pytest
 import torch
 
+from azft.data.dataset_writer import write_dataset
+from azft.data.documents import Counts
 from azft.data.masking import ChatRenderer
+from azft.data.renderers import renderer_for
 from azft.data.tokenizer import load_tokenizer
 from azft.errors import AzftError, NotFoundError
 from azft.parameters import EvaluateParameters, PackageParameters
@@ -174,3 +177,36 @@ def test_greedy_generation_equals_the_likeliest_token_each_time() -> None:
 def test_an_error_while_generating_reaches_the_caller() -> None:
     with pytest.raises(IndexError):
         list(stream_tokens(tiny_model("llama"), [10_000], stop=[], max_new_tokens=2))
+
+
+def test_written_answers_are_measured_against_every_right_one(tmp_path: Path) -> None:
+    """A model that learned its answer by heart goes from none to all; its reference is another way to say it."""
+    base, dataset = tmp_path / "base", tmp_path / "dataset"
+    tiny_model("phi3", vocab_size=512, sliding_window=None).save_pretrained(base)
+    tokenizer_folder(base, "phi-4-mini")
+    renderer = renderer_for("question-answering", load_tokenizer(base))
+    rows = [{"question": "What is the capital of France?", "answers": [[ANSWER, None]]}] * 4
+    pieces = [piece for row in rows for piece in renderer.documents(renderer.render(row), 64, "drop", Counts())]
+    options = {"vocab_size": 512, "max_length": 64, "packing": False, "tokenizer": "tiny"}
+    with write_dataset(dataset, splits=["train", "test"], **options) as writer:
+        for piece in pieces:
+            writer.splits["train"].add(*piece)
+            writer.splits["test"].add(*piece[:2], references=["Lyon", "it is PARIS, of course"])
+    folders = {"model": base, "dataset": dataset, "trained": tmp_path / "trained"}
+    finetune(parameters(max_steps=40), **folders, checkpoints=tmp_path / "c", metrics=tmp_path / "m")
+    told = recipe(task="question-answering", evaluation={"samples": 1, "generate_rows": 3, "max_new_tokens": 24})
+    evaluate(EvaluateParameters.of(told), **folders, output=tmp_path / "evaluation")
+    figures = orjson.loads((tmp_path / "evaluation/evaluation.json").read_bytes())
+    assert (figures["base"]["exact_match"], figures["tuned"]["exact_match"]) == (0, 1)
+    assert (figures["generated_rows"], figures["tuned"]["f1"]) == (3, 1)
+    assert len((tmp_path / "evaluation/samples.jsonl").read_bytes().splitlines()) == 1
+    package(
+        PackageParameters.of(told),
+        model=base,
+        trained=tmp_path / "trained",
+        evaluation=tmp_path / "evaluation",
+        output=tmp_path / "packaged",
+    )
+    card = (tmp_path / "packaged/README.md").read_text()
+    assert "| exact match | 0 | 1 |" in card
+    assert "pipeline_tag: question-answering" in card
