@@ -20,15 +20,18 @@ from azft.training.stand_in import SpecialTokens
 
 
 class FamilyRow(Row):
-    """Models that share a chat template: what a stand-in of one of them is given."""
+    """Models that share a chat template and special tokens: what a stand-in of one of them is given."""
 
-    template: str
-    """A file of azft/catalog/templates/: written for azft, of the same shape as the family's own."""
+    template: str | None = None
+    """A file of azft/catalog/templates/: written for azft, of the same shape as the family's own; None for models that
+    were not made for chat."""
     special_tokens: SpecialTokens
 
     @property
-    def chat_template(self) -> str:
+    def chat_template(self) -> str | None:
         """The template's text."""
+        if self.template is None:
+            return None
         return files("azft.catalog").joinpath("templates", self.template).read_text(encoding="utf-8")
 
 

@@ -51,7 +51,7 @@ class StandInSpec(BaseModel):
 
     architecture: str
     """A key of `azft.training.stand_in_weights.ARCHITECTURES`."""
-    chat_template: str
+    chat_template: str | None = None
     special_tokens: SpecialTokens
     data: Path
     """Rows to train the tokenizer on. The path is no part of the identity; the contents' hash is."""
@@ -106,7 +106,8 @@ def make(spec: StandInSpec, output: Path) -> None:
         folder.mkdir()
         tokenizer.save(str(folder / "tokenizer.json"))
         write_json(folder / "tokenizer_config.json", _tokenizer_config(spec))
-        write_text(folder / "chat_template.jinja", spec.chat_template)
+        if spec.chat_template is not None:
+            write_text(folder / "chat_template.jinja", spec.chat_template)
         write_json(folder / "config.json", config)
         write_json(folder / "generation_config.json", _generation_config(spec, ids))
         weights = dict(random_weights(spec, architecture, tokenizer.get_vocab_size()))
