@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-import azft
 from azft.catalog import Located, ResolvedModel, locate_model, resolve_model
 from azft.catalog.folder import cached_sha256, folder_identity
 from azft.catalog.system_pipelines import component_id, system_pipelines
 from azft.errors import FindingsError
-from azft.files import sha256_bytes, sha256_file
-from azft.findings import Finding, Severity, by_severity
-from azft.plan import Plan, PlannedInput, Target, planned_inputs, planned_steps, seal
+from azft.files import sha256_bytes
+from azft.findings import Finding, Severity
+from azft.plan import Plan, PlannedInput, Target, planned_inputs, planned_steps, put_together
 from azft.planned_uploads import data_uploads, model_upload, own_uploads
 from azft.recipe_file import RecipeFile
-from azft.staging import code_hash
 from azft.targets import finetuning, system
 from azft.targets.bills import bills
 from azft.targets.data import ROLES, count_rows, data_findings
@@ -65,25 +62,16 @@ def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
     """
     draft = _Draft.of(recipe_file, mode)
     target = draft.target()
-    recipe = recipe_file.recipe
-    plan = Plan(
-        name=recipe.name,
-        mode=mode,
-        hash="",
-        created=datetime.now(UTC),
-        azft_version=azft.__version__,
-        recipe_path=recipe_file.path,
-        recipe_sha256=sha256_file(recipe_file.path),
-        recipe=recipe.to_dict(),
+    return put_together(
+        recipe_file,
+        mode,
         inputs=draft.inputs,
         model=draft.resolved_model(),
-        code_hash=code_hash() if draft.own else "",
+        findings=draft.findings(target),
+        own=draft.own,
         processes=draft.machines.gpus_per_node,
-        steps=planned_steps(recipe) if draft.own else (),
-        findings=tuple(by_severity(draft.findings(target))),
         target=target,
     )
-    return seal(plan)
 
 
 @dataclass(frozen=True)

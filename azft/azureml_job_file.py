@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import azft
 from azft.azure_plan import data_check_findings
 from azft.catalog import ResolvedModel, locate_model
 from azft.catalog.folder import cached_sha256
 from azft.errors import FindingsError, UsageError
-from azft.files import sha256_bytes, sha256_file, sha256_tree
+from azft.files import sha256_bytes, sha256_tree
 from azft.findings import Finding, Severity, by_severity
-from azft.plan import Plan, PlannedInput, PlannedUpload, Target, seal
+from azft.plan import Plan, PlannedInput, PlannedUpload, Target, put_together
 from azft.planned_uploads import data_name, data_uploads, folder_upload
 from azft.recipe import Recipe
 from azft.recipe_errors import closest
@@ -237,15 +235,9 @@ class _JobFile:
             found += machine_findings(recipe_file, machines)
         if self.task == "chat-completion" and any(entry.role == "train" for entry in inputs):
             found += data_check_findings(recipe_file, located)
-        plan = Plan(
-            name=self.name,
-            mode=mode,
-            hash="",
-            created=datetime.now(UTC),
-            azft_version=azft.__version__,
-            recipe_path=self.path,
-            recipe_sha256=sha256_file(self.path),
-            recipe={**recipe.to_dict(), "task": self.task, "model": self._path_of("model")},
+        return put_together(
+            recipe_file,
+            mode,
             inputs=inputs,
             model=ResolvedModel(
                 kind="registry",
@@ -254,13 +246,11 @@ class _JobFile:
                 description=given.id,
                 context_length=located.row.context_length if located.row else None,
             ),
-            code_hash="",
-            processes=1,
-            steps=(),
-            findings=tuple(by_severity(found)),
+            findings=found,
+            own=False,
             target=target,
+            recipe={**recipe.to_dict(), "task": self.task, "model": self._path_of("model")},
         )
-        return seal(plan)
 
     def _model(self) -> tuple[GivenModel, list[PlannedUpload]]:
         """How the job names the model, and the upload of a local folder (an MLflow model's whole tree)."""

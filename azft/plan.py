@@ -227,7 +227,6 @@ def make_plan(
     """
     from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
 
-    recipe = recipe_file.recipe
     try:
         model = resolve_model(recipe_file)
     except FindingsError as error:
@@ -235,26 +234,55 @@ def make_plan(
         error.findings = (*error.findings, *by_severity(seen))
         raise
     seen = [*findings, *data_check.check_for_plan(recipe_file, model)]
+    return put_together(
+        recipe_file,
+        mode,
+        inputs=planned_inputs(recipe_file),
+        model=model,
+        findings=[*seen, *model.findings],
+        own=True,
+        processes=processes,
+    )
+
+
+def put_together(
+    recipe_file: RecipeFile,
+    mode: str,
+    *,
+    inputs: tuple[PlannedInput, ...],
+    model: ResolvedModel,
+    findings: Iterable[Finding],
+    own: bool,
+    processes: int = 1,
+    target: Target | None = None,
+    recipe: dict[str, Any] | None = None,
+) -> Plan:
+    """The plan of what has been decided, with the hashes that its contents have. Every plan is made here.
+
+    `own`: azft's own pipeline runs, so its code and its steps belong to the plan. `recipe` replaces what the recipe
+    file says of itself, for a job file that has words of its own.
+    """
     draft = Plan(
-        name=recipe.name,
+        name=recipe_file.recipe.name,
         mode=mode,
         hash="",
         created=datetime.now(UTC),
         azft_version=azft.__version__,
         recipe_path=recipe_file.path,
         recipe_sha256=sha256_file(recipe_file.path),
-        recipe=recipe.to_dict(),
-        inputs=planned_inputs(recipe_file),
+        recipe=recipe_file.recipe.to_dict() if recipe is None else recipe,
+        inputs=inputs,
         model=model,
-        code_hash=code_hash(),
+        code_hash=code_hash() if own else "",
         processes=processes,
-        steps=planned_steps(recipe),
-        findings=tuple(by_severity([*seen, *model.findings])),
+        steps=planned_steps(recipe_file.recipe) if own else (),
+        findings=tuple(by_severity(findings)),
+        target=target,
     )
-    return seal(draft)
+    return _seal(draft)
 
 
-def seal(draft: Plan) -> Plan:
+def _seal(draft: Plan) -> Plan:
     """The draft with the hashes that its contents have: the catalog's, where it is for Azure, and then its own."""
     if draft.target is not None:
         target = draft.target.model_copy(update={"catalog_sha256": catalog_sha256(draft)})
