@@ -12,6 +12,10 @@
                                     after document; only where that is not the token itself (classes, positions)
     <split>/references.bin          (bytes,)          uint8: JSON lines, of each document the texts that would each be a
                                     right answer; empty for training rows, and where no text is asked for
+    <split>/second_starts.bin       (documents,)      int64: the token at which a document's second text starts, its
+                                    length where it has none; empty where no document has one
+    <split>/sources.bin             (bytes,)          uint8: JSON lines, where in its row each document is from
+                                    (`Source`); empty for training rows, and where answers are no part of a row's text
 
 Arrays are little-endian and have no header; `dataset.json` says how long each one is. This module reads them;
 `azft.data.dataset_writer` writes them.
@@ -19,7 +23,7 @@ Arrays are little-endian and have no header; `dataset.json` says how long each o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +49,19 @@ class Document(NamedTuple):
     """(tokens,), 1 where the token is in the loss."""
     targets: NDArray[np.int32] | None = None
     """(tokens in the loss, width), what is to be told at each; None: the tokens themselves."""
+    second: int | None = None
+    """The token at which the second of two texts starts; None where there is one text."""
+
+
+class Source(NamedTuple):
+    """Where a document of a held-out row is from."""
+
+    row: int
+    """Number of the row in its split, from 0; several documents may be of one row."""
+    text: str
+    """The row's text that answers are parts of; "" for further documents of the same row."""
+    offsets: Sequence[tuple[int, int]]
+    """[start, end) in that text of each token from `Document.second` on; (0, 0) of those that stand for no text."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -65,6 +82,8 @@ def array_types(vocab_size: int, target_width: int = 0) -> dict[str, np.dtype[An
         "sequence_documents": integers,
         "label_counts": integers,
         "references": np.dtype("u1"),
+        "second_starts": integers,
+        "sources": np.dtype("u1"),
     }
 
 
@@ -82,6 +101,10 @@ class TokenDataset:
     """(sequences,) what is learned in each. Of tokens: the first of a document follows nothing, so it is never one."""
     references: NDArray[np.uint8]
     """(bytes,), what `references_of` reads."""
+    second_starts: NDArray[np.int64]
+    """(documents,), or (0,) where no document has a second text."""
+    sources: NDArray[np.uint8]
+    """(bytes,), what `all_sources` reads."""
     max_length: int
     vocab_size: int
     fingerprint: str
@@ -109,11 +132,16 @@ class TokenDataset:
         if self.targets is None:
             return Document(self.tokens[span], self.loss_mask[span])
         told = slice(int(self.target_offsets[number]), int(self.target_offsets[number + 1]))
-        return Document(self.tokens[span], self.loss_mask[span], self.targets[told])
+        second = int(self.second_starts[number]) if len(self.second_starts) else None
+        return Document(self.tokens[span], self.loss_mask[span], self.targets[told], second)
 
     def references_of(self, number: int) -> list[str]:
         """Texts any of which is right as the model's answer to document `number`; [] where none is known."""
         return list(self._references[number]) if number < len(self._references) else []
+
+    def all_sources(self) -> list[Source]:
+        """Where each document is from; [] where that was not kept."""
+        return [Source(*orjson.loads(line)) for line in self.sources.tobytes().splitlines()]
 
     @cached_property
     def _references(self) -> list[list[str]]:

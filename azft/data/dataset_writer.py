@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from azft.data.dataset import FORMAT, array_types, fingerprint_of
+from azft.data.dataset import FORMAT, Source, array_types, fingerprint_of
 from azft.data.packing import one_per_sequence, pack
 from azft.files import fsync_folder, write_json
 from azft.findings import Finding
@@ -53,6 +53,7 @@ class SplitWriter:
         self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in types.items()}
         self.lengths: list[int] = []
         self.labels: list[int] = []
+        self.seconds: list[int | None] = []
         self.loss_tokens = 0
         self.referenced = 0
         """Documents that have their line of references."""
@@ -63,10 +64,13 @@ class SplitWriter:
         loss_mask: Sequence[bool] | NDArray[Any],
         targets: NDArray[np.int32] | None = None,
         references: Sequence[str] = (),
+        second: int | None = None,
+        source: Source | None = None,
     ) -> None:
         """Append a document of 1 to `max_length` tokens; `targets` is (tokens in the loss, target_width).
 
-        `references` are texts any of which is right as the model's answer; of training rows nobody asks for them.
+        `references` are texts any of which is right as the model's answer; of training rows nobody asks for them,
+        nor for the `source`. `second` is where the second of two texts starts.
 
         Raises `ValueError` for anything that could not be trained on.
         """
@@ -91,9 +95,12 @@ class SplitWriter:
         else:
             self.files["targets"].write(targets.ravel())
             self.labels.append(learned)
+        self.seconds.append(second)
         self.loss_tokens += learned
         if references and not self.is_training:
             self.add_references(references)
+        if source is not None and not self.is_training:
+            self.files["sources"].write(np.frombuffer(orjson.dumps(tuple(source)) + b"\n", dtype=np.uint8))
 
     def add_references(self, references: Sequence[str]) -> None:
         """Those of the document that was added last; the ones before it that have none get an empty list."""
@@ -111,6 +118,10 @@ class SplitWriter:
         self.files["sequence_offsets"].write(packed.offsets)
         self.files["sequence_documents"].write(packed.documents)
         self.files["label_counts"].write(counts)
+        if any(second is not None for second in self.seconds):
+            lengths_and_seconds = zip(self.lengths, self.seconds, strict=True)
+            starts = [length if second is None else second for length, second in lengths_and_seconds]
+            self.files["second_starts"].write(np.array(starts, dtype=np.int64))
         return {
             "documents": len(lengths),
             "sequences": len(packed),

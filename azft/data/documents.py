@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from azft.data.dataset import Source
+
 LongRows = Literal["drop", "truncate", "split", "error"]
 
 
@@ -24,6 +26,10 @@ class Piece(NamedTuple):
     """(tokens in the loss, numbers each); None: the tokens themselves."""
     references: tuple[str, ...] = ()
     """Texts any of which is right as the model's answer; () for a part of a row, whose prompt is not whole."""
+    second: int | None = None
+    """The token at which the second of two texts starts; None where there is one text."""
+    source: Source | None = None
+    """Where it is from, where answers are parts of a row's text."""
 
 
 @dataclass

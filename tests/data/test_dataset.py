@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from azft.data.dataset import open_dataset, read_manifest, verify
+from azft.data.dataset import Source, open_dataset, read_manifest, verify
 from azft.data.dataset_writer import write_dataset
 from azft.errors import AzftError, NotFoundError
 from azft.files import sha256_tree
@@ -27,7 +27,7 @@ def write(target: Path, *, vocab_size: int = 100, packing: bool = True, document
 
 def test_documents_come_back_as_they_went_in(tmp_path: Path) -> None:
     dataset = open_dataset(write(tmp_path / "d"), "train")
-    assert [(t.tolist(), m.tolist()) for t, m, _ in map(dataset.document, range(3))] == DOCUMENTS
+    assert [(t.tolist(), m.tolist()) for t, m, *_ in map(dataset.document, range(3))] == DOCUMENTS
     assert dataset.document_lengths.tolist() == [3, 2, 5]
 
 
@@ -169,3 +169,18 @@ def test_references_belong_to_their_document_and_training_rows_have_none(tmp_pat
     test, train = (open_dataset(tmp_path / "data", split) for split in ("test", "train"))
     assert [tuple(test.references_of(number)) for number in range(5)] == right
     assert [train.references_of(number) for number in range(5)] == [[]] * 5
+
+
+def test_second_texts_and_sources_come_back_and_sources_of_training_rows_are_not_kept(tmp_path: Path) -> None:
+    source = Source(0, "on Sunday", ((0, 2), (3, 9), (0, 0)))
+    told = np.array([[1, 1]], dtype=np.int32)
+    options = {"vocab_size": 16, "max_length": 8, "packing": False, "tokenizer": "t", "target_width": 2}
+    with write_dataset(tmp_path / "d", splits=("train", "test"), **options) as writer:
+        for split in writer.splits.values():
+            split.add([1, 2, 3, 4, 5], [1, 0, 0, 0, 0], told, ("Sunday",), 2, source)
+            split.add([1, 2], [1, 0], told)
+    train, test = (open_dataset(tmp_path / "d", split) for split in ("train", "test"))
+    assert [train.document(n).second for n in range(2)] == [2, 2]
+    assert train.all_sources() == []
+    assert [Source(s.row, s.text, tuple(map(tuple, s.offsets))) for s in test.all_sources()] == [source]
+    assert open_dataset(write(tmp_path / "plain"), "train").document(0).second is None
