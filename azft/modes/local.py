@@ -17,6 +17,7 @@ from pathlib import Path
 
 import azft
 from azft.errors import AzftError, InterruptedRunError, JobFailedError, UsageError
+from azft.extras import EXTRAS
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent, ignore, read_plan
 from azft.modes.local_work import carry_out
@@ -167,11 +168,10 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
         )
     elif shutil.which("bash") is None:
         yield Finding("local-no-bash", Severity.ERROR, "Local mode runs steps with `bash`, which is not on PATH.")
-    for module, package, extra in (
-        ("torch", "torch", "train"),
-        ("transformers", "transformers", "train"),
-        ("azure", "azure-ai-ml", "azure"),
-    ):
+    needed = [("torch", "torch", "train"), ("transformers", "transformers", "train"), ("azure", "azure-ai-ml", "azure")]
+    if (extra := recipe_file.recipe.technique.needs) is not None:
+        needed += [(package, package, extra) for package in EXTRAS[extra][1]]
+    for module, package, extra in needed:
         if importlib.util.find_spec(module) is None:
             fix = f"Install it with: pip install 'azft[{extra}]'"
             yield Finding("local-not-installed", Severity.ERROR, f"Local mode needs the package `{package}`.", fix)

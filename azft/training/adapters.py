@@ -188,9 +188,14 @@ def _as_plain_lora(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def _without_notice() -> Iterator[None]:
-    """Peft asks for an attribute that transformers is about to rename; its notice in a step's log helps nobody."""
+    """Keep peft's advice out of a step's log where it is already followed, or about transformers' names of tomorrow."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        for message in (
+            ".*is_gradient_checkpointing",
+            "PiSSA changes the base weights",  # what is saved is converted
+            ".*with eva initialization used with low_cpu_mem_usage=False",  # there would be nothing to train from
+        ):
+            warnings.filterwarnings("ignore", message=message)
         yield
 
 
