@@ -62,7 +62,7 @@ at after this one.
 | UTF-16, gzip, a byte order mark, Windows line ends | `utf16`, `compressed`, `bom`, `crlf` | stops at the first two, no finding for the others |
 | column missing or null, no messages | `missing-column`, `no-messages` | CHAT_MESSAGES_MISSING, CHAT_MESSAGES_EMPTY |
 | misspelt column or key | `unknown-column`, `unknown-key`, with a suggestion | no finding |
-| ShareGPT, Alpaca or prompt-completion rows | `missing-column`, with how to convert | read as such; stops where a file mixes them |
+| ShareGPT, Alpaca or prompt-completion rows | `missing-column`, with the command that converts the file | read as such; stops where a file mixes them |
 | message, role, name or content of a wrong type | `wrong-type` | CHAT_MESSAGE_NOT_OBJECT, CHAT_ROLE_INVALID, CHAT_CONTENT_INVALID; no finding for name |
 | unknown or missing role | `unknown-role` (with what it probably is), `missing-role` | CHAT_ROLE_INVALID |
 | content missing, empty, blank | `missing-content`, `empty-content` | CHAT_EMPTY_TURN |
@@ -93,7 +93,7 @@ at after this one.
 
 What FineLint's generic mode finds in other columns (EMPTY_RECORD, MISSING_REQUIRED_FIELD, BLANK_TEXT_FIELD,
 NON_STRING_TEXT_FIELD and the like) is `missing-column`, `empty-content` and `wrong-type` here, for the task's columns.
-FineLint also reads ShareGPT and Alpaca files, which azft asks to have converted.
+FineLint also reads ShareGPT and Alpaca files, which azft converts first (`azft convert`).
 
 8,000 generated chats of 910 bytes, near-duplicates included: FineLint 32.1 s of CPU and 209 MiB, azft 0.5 s and 56 MiB
 (whole processes, one core each, the same machine and minute, 24 November 2026).

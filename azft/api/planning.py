@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from azft.recipe_file import RecipeFile, load_recipe
 if TYPE_CHECKING:
     from azft.azureml.connection import Access
     from azft.data.check import DataReport
+    from azft.data.convert import Conversion
     from azft.data.preview import PreviewReport
     from azft.machine import Machine
     from azft.plan import Plan
@@ -48,6 +49,27 @@ def check(recipe: RecipeLike, *, near_duplicates: bool = True, processes: int | 
     from azft.data_check import check_recipe
 
     return check_recipe(recipe_of(recipe), near_duplicates=near_duplicates, processes=processes)
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    *,
+    task: str | None = None,
+    format: str | None = None,  # noqa: A002 - what it is called everywhere else
+    columns: Mapping[str, str] | None = None,
+    skip_errors: bool = False,
+    force: bool = False,
+) -> Conversion:
+    """Make a task's JSON lines of a file in another format: ShareGPT, Alpaca, OpenAI chat, CSV, SQuAD, CoNLL, ...
+
+    Format and task are recognised where they are not given; `columns` maps their names to the file's own. Raises
+    `FindingsError` with every row that can't be converted, and writes nothing then, unless `skip_errors` leaves those
+    out; `UsageError` when the target is there already and `force` is not given.
+    """
+    from azft.data.convert import convert as run
+
+    return run(source, target, task=task, format=format, columns=columns, skip_errors=skip_errors, force=force)
 
 
 def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:

@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Before a run": {
         "init": Entry("azft.cli.init", "Write a commented recipe, its schema and example data."),
+        "convert": Entry("azft.cli.convert", "Make a task's rows of another format's file."),
         "check": Entry("azft.cli.check", "Find every problem of the recipe and its data."),
         "preview": Entry("azft.cli.preview", "Show rows as the model will see them."),
         "plan": Entry("azft.cli.plan", "Show what a run would do, with every default filled in."),

@@ -20,7 +20,7 @@ from azft.data.values import did_you_mean, kind_of
 
 ROLES = ("system", "user", "assistant", "tool")
 KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id")
-_OTHER_ROLES = {
+OTHER_ROLES = {
     "human": "user", "prompter": "user", "customer": "user",
     "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant", "chatbot": "assistant",
     "chatgpt": "assistant", "agent": "assistant",
@@ -64,7 +64,7 @@ def _message(turn: int, message: Any) -> Iterator[Problem]:
     if role is None:
         share = {"from", "value"} <= message.keys()
         fix = (
-            "ShareGPT's `from` and `value` are named `role` and `content` here."
+            "It is ShareGPT's format: convert the file with azft convert FILE NEW.jsonl"
             if share
             else "Add it: user, assistant, ..."
         )
@@ -213,7 +213,7 @@ def digests(messages: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 def _role_hint(role: str) -> str:
-    known = _OTHER_ROLES.get(role.strip().lower()) or (role.strip().lower() if role.strip().lower() in ROLES else None)
+    known = OTHER_ROLES.get(role.strip().lower()) or (role.strip().lower() if role.strip().lower() in ROLES else None)
     if known:
         return f"Write `{known}`."
     return did_you_mean(role, ROLES, f"Use one of: {', '.join(ROLES)}.")

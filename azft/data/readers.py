@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from azft.data.formats import look_at, read_batches
 from azft.data.json_faults import decode
@@ -27,24 +27,37 @@ class Row:
     data: dict[str, Any]
 
 
+class Fault(NamedTuple):
+    """What stands in the place of a row that can't be read, or is wrong with the file itself."""
+
+    problem: Problem
+    line: int | None
+
+
 def read_rows(path: Path) -> Iterator[Row | Finding]:
     """Rows as they stand, streaming, with the file's own column names; a finding in place of what is not a row.
 
     Cells of CSV (and text cells of Parquet) are text, not yet read as JSON. Empty lines are findings, too (warnings).
     Never raises on account of the file: one that can't be read at all yields a single finding.
     """
+    for item in read_items(path):
+        yield item if isinstance(item, Row) else finding(item.problem, str(path), item.line)
+
+
+def read_items(path: Path) -> Iterator[Row | Fault]:
+    """`read_rows` with faults in the place of findings, for those who count them."""
     if (problem := look_at(path)) is not None:
-        yield finding(problem, str(path), None)
+        yield Fault(problem, None)
         return
     for batch in read_batches(path):
         for fault, line in batch.problems:
-            yield finding(fault, str(path), line)
+            yield Fault(fault, line)
         for line, raw in zip(batch.lines, batch.rows, strict=True):
             if isinstance(raw, dict):
                 yield Row(line, raw)
             elif raw is not None:
                 row, problem = _decoded(raw)
-                yield Row(line, row) if problem is None else finding(problem, str(path), line)
+                yield Row(line, row) if problem is None else Fault(problem, line)
 
 
 def iter_valid_rows(path: Path, task: str, columns: Mapping[str, str]) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from azft.data.columns import IGNORED, KINDS, ColumnKind, columns_of
+from azft.data.foreign import Format, looks_like
 from azft.data.json_faults import decode, duplicate_key
 from azft.data.lane import RowText
 from azft.data.row_hash import hash_bytes
@@ -15,15 +16,6 @@ from azft.data.rules import RULES, Problem
 from azft.data.values import closest, did_you_mean, kind_of, strings_of
 from azft.findings import Severity
 from azft.tasks import TASKS, Column
-
-_FOREIGN = (
-    ({"conversations"}, "`conversations` looks like ShareGPT's format.",
-     "Rewrite each turn's `from` and `value` as `role` and `content`: human is user, gpt is assistant."),
-    ({"instruction", "output"}, "`instruction` and `output` look like Alpaca's format.",
-     "Write the instruction (and input) as a user turn and the output as an assistant turn."),
-    ({"prompt", "completion"}, "`prompt` and `completion` are a prompt-completion format.",
-     "Write the prompt as a user turn and the completion as an assistant turn."),
-)  # fmt: skip
 
 
 class RowChecker:
@@ -114,16 +106,20 @@ class RowChecker:
 
     def _missing(self, column: Column, data: Mapping[str, Any]) -> Problem:
         name = self.names[column.name]
-        for marks, found, fix in _FOREIGN if self.main == "messages" else ():
-            if marks <= data.keys():
-                return Problem("missing-column", {"column": name, "found": found, "fix": fix})
         if name in data:
             return Problem("missing-column", {"column": name, "found": "It is null.", "fix": "Write its value."})
+        if (foreign := looks_like(data, self.task)) is not None:
+            found = f"The row looks like the format {foreign.name}."
+            return Problem("missing-column", {"column": name, "found": found, "fix": self._converting(foreign)})
         given = tuple(key for key in data if isinstance(key, str))[:20]
         found = f"The row has: {', '.join(given)}." if given else "The row is empty."
         near = closest(name, given)
         fix = f"Name it `{name}`, or say its name in the recipe: data.columns: {{{column.name}: {near or '...'}}}."
         return Problem("missing-column", {"column": name, "found": found, "fix": fix})
+
+    def _converting(self, foreign: Format) -> str:
+        task = "" if foreign.tasks[0] == self.task.name else f" --task {self.task.name}"
+        return f"Convert the file: azft convert FILE NEW.jsonl{task}"
 
     def _cell(self, column: Column, text: str) -> tuple[Any, Problem | None]:
         name = self.names[column.name]
@@ -149,6 +145,9 @@ class RowChecker:
                 continue
             optional = tuple(self.names[c.name] for c in self.columns if self.names[c.name] not in data)
             fix = did_you_mean(str(name), optional, "Nothing to do, if it is not meant to be learned.")
+            foreign = looks_like(data, self.task)
+            if foreign is not None and any(name in mark and mark & self._known.keys() for mark in foreign.marks):
+                fix = f"The row looks like the format {foreign.name}. {self._converting(foreign)}"
             yield Problem("unknown-column", {"column": str(name), "fix": fix})
 
 

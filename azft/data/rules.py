@@ -133,6 +133,12 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         Rule("wrong-type", ERROR, "{where} is {found}, not {expected}.", "Write it as {expected}.",
              "Chat templates paste text; anything else is rendered as Python would print it, or fails."),
     ),
+    "Converting": (
+        Rule("not-convertible", ERROR, "The row can't be read as {format}: {reason}.", "{fix}",
+             "`azft convert` writes every row or none: none is lost unseen. --skip-errors leaves such rows out."),
+        Rule("left-out", INFO, "Column `{column}` is left out.", "Nothing to do, if it is not meant to be learned.",
+             "The task has no column for it. Reported once a column."),
+    ),
     "Messages": (
         Rule("no-messages", ERROR, "The list of messages is empty.", "Add the turns, or remove the row.",
              "There is nothing to learn."),

@@ -12,7 +12,7 @@ from azft.findings import Finding
 
 SAMPLES = 5
 """Examples shown of each code in each file."""
-ONCE = {"unknown-column": "column", "crlf": None}
+ONCE = {"unknown-column": "column", "left-out": "column", "crlf": None}
 """Codes reported once a file, or once for each value of a key, and not for each row."""
 
 
