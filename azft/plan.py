@@ -33,6 +33,8 @@ _PARAMETERS: dict[str, type[PrepareParameters | FinetuneParameters | EvaluatePar
 }
 BLOB_STORE = "azureml://datastores/workspaceblobstore/paths"
 """The workspace's own blob store, where parameters and checkpoints go."""
+_SAID_BY_THE_TARGET = {"data-few-rows"}
+"""Findings of the data's check that a plan says exactly, by `azft.targets`, or need not say."""
 _HASH_CHARACTERS = 8
 """How much of the hash is in a run's name; the whole one is compared before a run is adopted."""
 
@@ -260,7 +262,8 @@ def put_together(
     """The plan of what has been decided, with the hashes that its contents have. Every plan is made here.
 
     `own`: azft's own pipeline runs, so its code and its steps belong to the plan. `recipe` replaces what the recipe
-    file says of itself, for a job file that has words of its own.
+    file says of itself, for a job file that has words of its own. What the data's check can only warn of, because it
+    doesn't know where the rows go, is left out: the plan knows, and has an error of the service's where it matters.
     """
     draft = Plan(
         name=recipe_file.recipe.name,
@@ -276,7 +279,7 @@ def put_together(
         code_hash=code_hash() if own else "",
         processes=processes,
         steps=planned_steps(recipe_file.recipe) if own else (),
-        findings=tuple(by_severity(findings)),
+        findings=tuple(by_severity(seen for seen in findings if seen.code not in _SAID_BY_THE_TARGET)),
         target=target,
     )
     return _seal(draft)

@@ -8,9 +8,12 @@ from pathlib import Path
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
 from azft.targets.table import finding, is_set
+from azft.words import plural
 
 MAAS_BYTES = 512 * 10**6
 """Serverless fine-tuning takes files below 512 MB (docs of 2026-02)."""
+LEAST_ROWS = 10
+"""Azure's fine-tuning refuses fewer training rows (docs of 2026-03)."""
 _SYSTEM_SUFFIXES = {".jsonl", ".json", ".csv", ".tsv", ".parquet"}
 ROLES = {
     "serverless-finetuning": ("train", "validation"),
@@ -43,6 +46,11 @@ def data_findings(
             message = f"{path.name} has {count / 1e6:,.0f} MB; serverless fine-tuning takes files below 512 MB."
             fix = "Take fewer rows, or machines of your own: --mode maap"
             yield finding(recipe_file, f"data.{role}", "data-too-large", Severity.ERROR, message, fix)
+        rows = count_rows(path) if fine_tuning and role == "train" else None
+        if rows is not None and rows < LEAST_ROWS:
+            message = f"{path.name} has {plural(rows, 'row')}, and {whose[0].lower()}{whose[1:]} refuses fewer than "
+            fix = "Add rows, or train on them with azft's own pipeline: --mode local, or maap with pipeline: azft."
+            yield finding(recipe_file, "data.train", "few-rows", Severity.ERROR, f"{message}{LEAST_ROWS}.", fix)
     for column, named in recipe.data.columns.items():
         if named != column:
             message = f"{whose} reads the column `{column}`, and the file's is `{named}`."

@@ -90,8 +90,8 @@ def make_toy(folder: Path) -> Toy:
     toy.control.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(RECIPE)
     row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
-    (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
-    (folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    for name in ("train", "validation"):  # the same bytes, as many rows as the fine-tuning service takes
+        (folder / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 10)
     model = folder / "model"
     model.mkdir()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):

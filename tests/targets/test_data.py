@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from azft.findings import Finding, Severity
 from azft.targets import data
 from tests.helpers.azure_recipes import azure_plan, codes, write_rows
 
@@ -21,6 +22,30 @@ def test_serverless_takes_files_below_512_mb(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(data, "MAAS_BYTES", (tmp_path / "train.jsonl").stat().st_size)
     assert "azure-data-too-large" in codes(azure_plan(tmp_path, "maas"), "error")
     assert "azure-data-too-large" not in codes(azure_plan(tmp_path, "finetuning"))
+
+
+@pytest.mark.parametrize(
+    ("target", "refused"), [("maas", True), ("finetuning", True), ("system", False), ("azft", False)]
+)
+def test_only_the_fine_tuning_service_refuses_few_rows(tmp_path: Path, target: str, refused: bool) -> None:
+    write_rows(tmp_path / "train.jsonl", 9)
+    plan = azure_plan(tmp_path, target)
+    assert ("azure-few-rows" in codes(plan, "error")) is refused
+    if refused:
+        found = next(finding for finding in plan.findings if finding.code == "azure-few-rows")
+        assert found.message == "train.jsonl has 9 rows, and the fine-tuning service refuses fewer than 10."
+        assert found.line is not None
+    write_rows(tmp_path / "train.jsonl", 10)
+    assert "azure-few-rows" not in codes(azure_plan(tmp_path, target))
+
+
+@pytest.mark.parametrize("target", ["maas", "azft"])
+def test_what_the_check_warns_of_without_knowing_the_target_is_not_said_twice(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = Finding("data-few-rows", Severity.WARNING, "There are only 9 rows; Azure's fine-tuning refuses fewer.")
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: [few])
+    assert "data-few-rows" not in codes(azure_plan(tmp_path, target))
 
 
 @pytest.mark.parametrize(("target", "wrong"), [("maas", True), ("finetuning", True), ("system", True), ("azft", False)])
