@@ -40,7 +40,7 @@ bench: ## azft beside its peers, one table (its own environment, because the pee
 	.venv-bench/bin/python benchmarks/run.py
 
 docs: $(VENV)/.dev ## write the generated pages of docs/ anew
-	$(BIN)/python scripts/generate_docs.py
+	PYTHONPATH=. $(BIN)/python scripts/generate_docs.py
 	$(BIN)/python scripts/data_checks_page.py
 
 clean: ## remove what these targets made

@@ -1,6 +1,6 @@
 """Writes the generated pages of docs/: recipe.md from the recipe's classes, cli.md from the commands themselves.
 
-Run from the repository root: python scripts/generate_docs.py (or: make docs). A test fails when a page is not current.
+Run it with: make docs. A test fails when a page is not current.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from azft.cli.main import cli
 from azft.errors import ExitCode
 from azft.recipe_schema import reference
 from azft.targets.reference import tables
+from tests.matrix.outcomes import page as matrix_page
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDTH = 80
@@ -90,7 +91,7 @@ def _help(command: click.Command, name: str, parent: click.Context) -> Iterator[
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"recipe.md": reference().rstrip() + "\n", "cli.md": command_page(), "azure.md": azure_page()}
+    return {"recipe.md": reference().rstrip() + "\n", "cli.md": command_page(), "azure.md": azure_page(), "matrix.md": matrix_page()}
 
 
 def azure_page() -> str:

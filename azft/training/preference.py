@@ -136,29 +136,6 @@ def preference_figures(totals: Totals) -> dict[str, float]:
     return {"loss": totals.mean_loss, "reward_accuracy": float(won.mean()), "reward_margin": float(margins.mean())}
 
 
-def _token_loss(model: Any) -> TokenLoss:
-    try:
-        return token_loss(model, one_document=False)  # a pair is two documents
-    except UsageError as error:
-        raise UsageError(error.message, fix="Preference tuning needs a model that can: choose another.") from error
-
-
-def preference_figures(totals: Totals) -> dict[str, float]:
-    """Loss (mean per pair), and the share of pairs whose preferred answer is the likelier one, or has the larger reward.
-
-    A reward is by how much an answer became likelier than it was to the base model, times beta; of equal ones half
-    count. The margin is the mean difference of the rewards.
-    """
-    margins = torch.cat(totals.answers)[:, 0]
-    won = (margins > 0).double() + 0.5 * (margins == 0).double()
-    return {
-        "loss": totals.mean_loss,
-        "preference_accuracy": totals.correct / totals.labels,
-        "reward_accuracy": float(won.mean()),
-        "reward_margin": float(margins.double().mean()),
-    }
-
-
 @torch.no_grad()
 def ask_reference(
     model: Any, datasets: Sequence[TokenDataset], numbers: Arithmetic, ranks: SingleProcess | None = None
