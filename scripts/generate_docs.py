@@ -91,7 +91,12 @@ def _help(command: click.Command, name: str, parent: click.Context) -> Iterator[
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"recipe.md": reference().rstrip() + "\n", "cli.md": command_page(), "azure.md": azure_page(), "matrix.md": matrix_page()}
+    return {
+        "recipe.md": reference().rstrip() + "\n",
+        "cli.md": command_page(),
+        "azure.md": azure_page(),
+        "matrix.md": matrix_page(),
+    }
 
 
 def azure_page() -> str:
