@@ -1,4 +1,4 @@
-"""Carrying out a pipeline job from the bytes that came over the wire: its steps in order, each a run of its own.
+"""Carrying out a pipeline or command job from the bytes that came over the wire: steps in order, each a run of its own.
 
 Outputs are folders of the blob store, and steps write straight into them, as into a mount on a node: so what a
 preempted attempt left is there for the next one. What was finished when the emulator was stopped is not done again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +21,7 @@ from azft.emulator.state import Document
 from azft.emulator.step_machines import family, machines
 from azft.emulator.step_process import Command, Preempted, run_command, write_log
 from azft.emulator.step_reuse import Fingerprints, find_reusable, remember
-from azft.emulator.wire_graph import StepFacts, WirePipeline, read_wire
+from azft.emulator.wire_graph import Assets, Json, StepFacts, WirePipeline, read_wire, read_wire_command
 from azft.execution.graph import GraphError, Literal, LocalPath, Step, StepOutput, Value, ordered
 from azft.execution.inputs import check_graph
 from azft.execution.placeholders import render
@@ -52,21 +52,38 @@ def execute_pipeline(emu: Emulator, job: Document, control: JobControl) -> None:
     Raises `JobStopped` when it was asked to end; the steps that were running are then Canceled, or stay as they are
     when the emulator stops.
     """
+    _execute(emu, job, control, read_wire, _Pipeline)
+
+
+def execute_command(emu: Emulator, job: Document, control: JobControl) -> None:
+    """The same for a command job: a graph of one step, whose run is the job's own."""
+    _execute(emu, job, control, read_wire_command, _Standalone)
+
+
+def _execute(
+    emu: Emulator,
+    job: Document,
+    control: JobControl,
+    read: Callable[[Json, Assets], WirePipeline],
+    kind: type[_Pipeline],
+) -> None:
     name = str(job["name"])
     assets = StoredAssets(emu)
     try:
-        pipeline = read_wire(job["properties"], assets)
+        pipeline = read(job["properties"], assets)
+        problems = [finding.message for finding in check_graph(pipeline.graph)]
     except GraphError as error:
-        run_documents.set_status(emu, name, "Failed", error=job_errors.graph_invalid(emu, [error.message]))
-        return
-    problems = [finding.message for finding in check_graph(pipeline.graph)]
+        problems = [error.message]
     if problems:
-        run_documents.set_status(emu, name, "Failed", error=job_errors.graph_invalid(emu, problems))
+        told = job_errors.graph_invalid(emu, problems, what=kind.what)
+        run_documents.set_status(emu, name, "Failed", error=told)
         return
-    _Pipeline(emu, name, pipeline, assets, control).run()
+    kind(emu, name, pipeline, assets, control).run()
 
 
 class _Pipeline:
+    what = "Pipeline"
+
     def __init__(
         self, emu: Emulator, name: str, pipeline: WirePipeline, assets: StoredAssets, control: JobControl
     ) -> None:
@@ -132,7 +149,7 @@ class _Pipeline:
             try:
                 command = render(step.command, {**literals, **paths}, outputs)
             except GraphError as error:
-                self.fail(run_id, job_errors.graph_invalid(self.emu, [error.message]))
+                self.fail(run_id, job_errors.graph_invalid(self.emu, [error.message], what=self.what))
             self.work(step, facts, run, command, outputs)
         manifest = Manifest.of(outputs)
         for output, place in places.items():
@@ -269,3 +286,15 @@ class _Pipeline:
         write_log(self.emu, run_id, f"Error: {error['error']['message']}")
         run_documents.set_status(self.emu, run_id, "Failed", error=error)
         raise StepFailed
+
+
+class _Standalone(_Pipeline):
+    """A command job. Its run has no children and no log beside the command's."""
+
+    what = "Job"
+
+    def run_of(self, step: Step, facts: StepFacts) -> Document:  # noqa: ARG002
+        return run_documents.find(self.emu, self.name) or self.root
+
+    def tell(self, line: str) -> None:
+        """Nobody is told of steps: there is one."""

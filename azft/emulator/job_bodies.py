@@ -16,7 +16,7 @@ Json = dict[str, Any]
 MUTABLE = ("description", "tags", "displayName", "properties", "isArchived")
 _SERVICE = ("status", "services", "notificationSetting", "parentJobName")
 """What the service writes; in a request it means nothing."""
-_TYPES = {"pipeline": "Pipeline", "finetuning": "FineTuning"}
+_TYPES = {"pipeline": "Pipeline", "command": "Command", "finetuning": "FineTuning"}
 
 
 def read_body(body: Any) -> Json:
@@ -29,6 +29,10 @@ def read_body(body: Any) -> Json:
         raise ApiError(501, "NotEmulated", f"The emulator does not cover jobs of type {properties.get('jobType')!r}.")
     if kind == "Pipeline" and not (properties.get("jobs") or properties.get("componentId")):
         raise _bad("A pipeline job must have at least one node.")
+    if kind == "Command":
+        for name in ("command", "environmentId"):
+            if not properties.get(name):
+                raise _bad(f"The field {name} is required.")
     if kind == "FineTuning":
         details = properties.get("fineTuningDetails")
         for name in ("taskType", "model", "trainingData"):

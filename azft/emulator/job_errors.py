@@ -96,7 +96,7 @@ def quota_exhausted(emu: Emulator, family: str) -> Error:
     return run_error(emu, message, inner=("QuotaExceeded", "VMFamilyQuotaExceeded"), component="computeclusters")
 
 
-def graph_invalid(emu: Emulator, problems: Sequence[str]) -> Error:
-    """A pipeline that can't run as it stands."""
-    message = "Pipeline validation failed: " + " ".join(problems)
+def graph_invalid(emu: Emulator, problems: Sequence[str], *, what: str = "Pipeline") -> Error:
+    """A pipeline, or another kind of job, that can't run as it stands."""
+    message = f"{what} validation failed: " + " ".join(problems)
     return run_error(emu, message, inner=("BadArgument", "InvalidGraph"), component="pipelines")

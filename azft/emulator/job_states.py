@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from azft.emulator import job_errors, run_documents, step_machines
-from azft.emulator.executor import execute_pipeline
+from azft.emulator.executor import execute_command, execute_pipeline
 from azft.emulator.finetuning import execute_finetuning, register_result
 from azft.emulator.http import ApiError
 from azft.emulator.job_control import JobControl, JobStopped
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from azft.emulator.app import Emulator
 
 JOB = "job"
+_RUN_KINDS = {"Pipeline": "azureml.PipelineRun", "Command": "azureml.scriptrun", "FineTuning": "azureml.FineTuningRun"}
 _END_SECONDS = 20.0
 """How long the end of the emulator waits for a job's thread."""
 
@@ -92,7 +93,7 @@ def begin(emu: Emulator, job: Document) -> None:
     run_documents.create(
         emu,
         str(job["name"]),
-        kind="azureml.PipelineRun" if properties["jobType"] == "Pipeline" else "azureml.FineTuningRun",
+        kind=_RUN_KINDS[properties["jobType"]],
         experiment=str(properties["experimentName"]),
         display_name=str(properties["displayName"]),
         status="Queued",
@@ -159,6 +160,8 @@ def _carry_out(emu: Emulator, name: str, control: JobControl) -> None:
         run_documents.set_status(emu, name, "Preparing")
         run_documents.set_status(emu, name, "Running")
         execute_pipeline(emu, job, control)
+    elif job["properties"]["jobType"] == "Command":
+        execute_command(emu, job, control)
     else:
         execute_finetuning(emu, job, control)
 
@@ -197,7 +200,7 @@ def _timeline(emu: Emulator, job: Document) -> list[list[Any]]:
 def _leave_outputs(emu: Emulator, run_id: str) -> None:
     """What a job that is not executed leaves: places without files, and the model that it registers."""
     properties = (emu.state.get(JOB, run_id) or {}).get("properties") or {}
-    if properties.get("jobType") == "Pipeline":
+    if properties.get("jobType") != "FineTuning":
         for output, entry in (properties.get("outputs") or {}).items():
             place = place_of(emu, (entry or {}).get("uri"), f"{run_id}/{output}")
             record_output(emu, run_id, output, place, str((entry or {}).get("jobOutputType") or "uri_folder"))

@@ -112,7 +112,7 @@ def job_json(emu: Emulator, document: Document) -> dict[str, Any]:
     # What came out is known to run history and to the job's own document alike.
     properties = (emu.state.get(JOB, name) or document)["properties"]
     outputs = dict(properties["outputs"])
-    if properties["jobType"] == "Pipeline":
+    if properties["jobType"] != "FineTuning":
         outputs = {key: _output(emu, name, key, entry) for key, entry in outputs.items()}
     return {
         "id": f"{resource_id(emu)}/jobs/{name}",
@@ -206,7 +206,8 @@ def _check_target(emu: Emulator, properties: dict[str, Any]) -> None:
 
 
 def _instance_types(properties: dict[str, Any]) -> set[str]:
-    given = list((properties.get("resources") or {}).get("instanceTypes") or [])
+    own = properties.get("resources") or {}
+    given = [*(own.get("instanceTypes") or []), own.get("instanceType")]
     for node in (properties.get("jobs") or {}).values():
         resources = (node.get("resources") or {}) if isinstance(node, dict) else {}
         given.append(resources.get("instance_type") or resources.get("instanceType"))

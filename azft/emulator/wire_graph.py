@@ -1,4 +1,4 @@
-"""Reading a pipeline job as it came over the wire into the graph that `execution` runs.
+"""Reading a pipeline or command job as it came over the wire into the graph that `execution` runs.
 
 It knows only the JSON: what a reference means (a component, a code folder, data) is asked of whoever holds the assets.
 It shares nothing with the reader of SDK objects that local mode uses, so that one checks the other.
@@ -66,7 +66,7 @@ class StepFacts:
 
 @dataclass(frozen=True, slots=True)
 class WirePipeline:
-    """A pipeline job, ready to run."""
+    """A pipeline job, or a command job as a graph of one step, ready to run."""
 
     graph: Graph
     steps: Mapping[str, StepFacts]
@@ -89,6 +89,7 @@ def read_wire(job: Json, assets: Assets) -> WirePipeline:
         spec = _snake(assets.component(_component_id(name, node)))
         if str(spec.get("type", "command")) != "command":
             raise GraphError(f"The component of node `{name}` is of type {spec['type']}; the emulator runs commands.")
+        component = _component_id(name, node)
         steps[name] = _step(name, node, spec, assets)
         destinations = {}
         for output, bound in (node.get("outputs") or {}).items():
@@ -98,7 +99,8 @@ def read_wire(job: Json, assets: Assets) -> WirePipeline:
                 destination = (given.get(target) or {}).get("uri")
             if destination:
                 destinations[output] = str(destination)
-        facts[name] = _facts(name, node, spec, job, settings, destinations)
+        default = str(settings.get("default_compute") or job.get("computeId") or "")
+        facts[name] = _facts(name, node, spec, component, default, destinations)
     if not steps:
         raise GraphError("The pipeline job has no nodes.")
     return WirePipeline(
@@ -107,6 +109,35 @@ def read_wire(job: Json, assets: Assets) -> WirePipeline:
         force_rerun=_truth(settings.get("force_rerun")),
         continue_on_step_failure=_truth(settings.get("continue_on_step_failure")),
     )
+
+
+def read_wire_command(job: Json, assets: Assets) -> WirePipeline:
+    """Read the `properties` of a command job: one step, named as the job is displayed, that is never reused.
+
+    The job says itself what a pipeline's node leaves to its component, so it is read as both. Raises `GraphError` for
+    ranks that the emulator can't start and for broken references.
+    """
+    node = _snake(job)
+    name = str(node.get("display_name") or "command")
+    outputs = {key: _snake(entry) for key, entry in (node.get("outputs") or {}).items() if entry}
+    spec = {
+        "command": node["command"],
+        "code": node.get("code_id"),
+        "environment": node.get("environment_id"),
+        "inputs": {key: {"type": _job_input_type(entry)} for key, entry in (node.get("inputs") or {}).items() if entry},
+        "outputs": {key: {"type": entry.get("job_output_type") or "uri_folder"} for key, entry in outputs.items()},
+        "is_deterministic": False,
+    }
+    destinations = {key: str(entry["uri"]) for key, entry in outputs.items() if entry.get("uri")}
+    step = _step(name, node, spec, assets)
+    facts = _facts(name, node, spec, component="", default_compute="", destinations=destinations)
+    return WirePipeline(Graph(steps={name: step}), {name: facts}, force_rerun=False, continue_on_step_failure=False)
+
+
+def _job_input_type(entry: Json) -> str:
+    """A job's literals are text, whatever they were."""
+    kind = str(_snake(entry).get("job_input_type") or "literal").lower()
+    return kind if kind in PATH_TYPES else "string"
 
 
 def _inputs(job: Json, assets: Assets) -> dict[str, Value | LocalPath]:
@@ -141,15 +172,16 @@ def _step(name: str, node: Json, spec: Json, assets: Assets) -> Step:
     )
 
 
-def _facts(name: str, node: Json, spec: Json, job: Json, settings: Json, destinations: Mapping[str, str]) -> StepFacts:
+def _facts(
+    name: str, node: Json, spec: Json, component: str, default_compute: str, destinations: Mapping[str, str]
+) -> StepFacts:
     resources = _snake(node.get("resources") or {})
-    default = settings.get("default_compute") or job.get("computeId") or ""
     return StepFacts(
-        component=_component_id(name, node),
+        component=component,
         display_name=str(node.get("display_name") or name),
         deterministic=_truth(spec.get("is_deterministic", True)),
         environment=str(node.get("environment") or spec.get("environment") or ""),
-        compute=str(node.get("compute_id") or node.get("compute") or default),
+        compute=str(node.get("compute_id") or node.get("compute") or default_compute),
         instance_type=_first(resources.get("instance_type")),
         nodes=_nodes(node, spec),
         destinations=dict(destinations),
