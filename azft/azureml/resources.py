@@ -248,15 +248,17 @@ def settled(
     body: Mapping[str, Any],
     is_ours: Callable[[Resource], bool],
     again: Callable[[Resource], bool] = lambda _: False,
+    absent: bool = False,
 ) -> tuple[Accepted, bool]:
     """Have the resource of this name exist once: adopt ours, refuse another's, create it else; whether it was created.
 
     An unclear answer to the creation is settled by looking, and only when there is nothing to see is it sent again:
     under the same name, so that there is never a second one. `again` says of one of ours that it has to be sent once
-    more (it failed). Raises `ConflictError` when the name is somebody else's, else the service's refusal.
+    more (it failed); with `absent` somebody has just looked, and there is none. Raises `ConflictError` when the name is
+    somebody else's, else the service's refusal.
     """
     words = _words(kind, names)
-    found = resources.get(kind, *names)
+    found = None if absent else resources.get(kind, *names)
     for attempt in range(_SENDS):
         if found is not None:
             if not is_ours(found):

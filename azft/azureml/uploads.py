@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azft.azureml.errors import ServiceError
-from azft.azureml.patience import clock
-from azft.azureml.resources import Resources
+from azft.azureml.resources import Resources, settled
 from azft.azureml.storage import SHA256, folder_files
 from azft.catalog.folder import cached_sha256, loaded_files
 from azft.errors import AzftError, StalePlanError
@@ -23,8 +21,6 @@ from azft.plan import Plan, PlannedUpload
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before a record is sent again that did not arrive."""
 OnEvent = Callable[[dict[str, Any]], None]
 
 _PLACES = {
@@ -69,14 +65,6 @@ def _reference(connection: Connection, upload: PlannedUpload) -> str:
     return upload.reference
 
 
-class _NotThereError(Exception):
-    """The request to make a record had an unclear answer, and there is none."""
-
-    def __init__(self, error: ServiceError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 class _Upload:
     def __init__(
         self, connection: Connection, plan: Plan, upload: PlannedUpload, *, code: Path | None, parameters: Path
@@ -90,12 +78,13 @@ class _Upload:
 
     def ensure(self) -> bool:
         """Whether anything was sent."""
-        upload = self.upload
+        upload, resources = self.upload, Resources(self.connection)
         if upload.kind == "parameters":
             file = self.parameters / upload.name.rpartition("/")[2]
             self._unchanged(file, sha256_file(file) == upload.sha256)
             return self.storage.put(upload.name, file, upload.sha256)
-        if Resources(self.connection).get(upload.kind, upload.name, upload.version) is not None:
+        asset = (upload.kind, upload.name, upload.version)
+        if resources.get(*asset) is not None:
             return False
         folder = _PLACES[upload.kind].format(digest=upload.sha256[:32])
         there = {blob.name: blob.sha256 for blob in self.storage.list(folder)}  # of an upload that was cut off
@@ -104,31 +93,10 @@ class _Upload:
             self._unchanged(file, upload.path is None or not upload.path.is_file() or digest == upload.sha256)
             if there.get(f"{folder}/{name}") != digest:
                 self.storage.put(f"{folder}/{name}", file, digest, known_missing=True)
-        self._record(wire(self._entity(folder)._to_rest_object()))
+        # It is named by its contents: whoever made it, it is the same.
+        body = wire(self._entity(folder)._to_rest_object())
+        settled(resources, *asset, body=body, is_ours=lambda _: True, absent=True)
         return True
-
-    def _record(self, body: dict[str, Any]) -> None:
-        """Make the asset of the files. It is named by its contents: whoever made it, it is the same."""
-        upload, resources = self.upload, Resources(self.connection)
-
-        def make() -> None:
-            try:
-                resources.put(upload.kind, upload.name, upload.version, body=body)
-            except ServiceError as error:
-                if error.answer is None or not (error.answer.unclear or error.answer.status in {401, 409}):
-                    raise
-                if resources.get(upload.kind, upload.name, upload.version) is None:
-                    raise _NotThereError(error) from error
-
-        for pause in (*_PAUSES, None):
-            try:
-                make()
-            except _NotThereError as missing:
-                if pause is None:
-                    raise missing.error from None
-                clock().sleep(max(pause, missing.error.answer.retry_after or 0.0 if missing.error.answer else 0.0))
-            else:
-                return
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Name below the asset's folder, and where the bytes are."""
