@@ -1,12 +1,15 @@
-"""One emulator a module, because it takes seconds to start; each test has a folder of its own."""
+"""One emulator a module, because it takes seconds to start; each test has a folder and a recipe of its own."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.world import Cloud, Person, shop
+from tests.e2e.world import RECIPE, Cloud, Person, shop
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 @pytest.fixture
 def person(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Somebody who signed in to that Azure, with a recipe and data."""
-    yield shop(tmp_path_factory.mktemp("shop"), cloud)
+    """Somebody who signed in to that Azure, with data and a recipe that makes no plan of another test's."""
+    before = cloud.tell("GET", "settings")
+    recipe = RECIPE.replace("name: bakery", f"name: bakery-{next(_numbers)}")
+    yield shop(tmp_path_factory.mktemp("shop"), cloud, recipe)
     cloud.faults()
+    cloud.settings(**before)

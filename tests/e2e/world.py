@@ -11,15 +11,16 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
-from tests.helpers.terminal import COMMAND, Result, azft, environment
+from tests.helpers.terminal import COMMAND, Result, environment
 
 ACCOUNT = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/azft"
 WORKSPACE = f"{ACCOUNT}/providers/Microsoft.MachineLearningServices/workspaces/azft-rehearsal"
@@ -47,9 +48,13 @@ FINETUNING = ("--set", "modes.maap.pipeline=finetuning")
 class Cloud:
     """What plays Azure."""
 
+    path = WORKSPACE
+    """Of the workspace's resources."""
+
     def __init__(self, folder: Path, *wanted: Path | str, **settings: Any) -> None:
         """Start it in `folder`, with what the recipes or plans `wanted` would find in Azure."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.store = folder / "azure" / "blobs"
         self.cache = folder / "cache"
         command = [*COMMAND, "emulator", "--root", str(folder / "azure")]
         for what in wanted:
@@ -115,22 +120,31 @@ class Cloud:
         action()
         return self.requests()[before:]
 
-    def list(self, kind: str) -> list[dict[str, Any]]:
-        """The workspace's resources of a kind, as ARM lists them."""
+    def ask(self, method: str, url: str, body: Any = None) -> Any:
+        """A request to Azure's own routes, as the owner of the account."""
         token = self.session.get(
             self.env["IDENTITY_ENDPOINT"],
             params={"api-version": "2019-08-01", "resource": "https://management.azure.com"},
             headers={"X-IDENTITY-HEADER": self.env["IDENTITY_HEADER"]},
             timeout=30,
         ).json()["access_token"]
+        reply = self.session.request(method, url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        reply.raise_for_status()
+        return reply.json()
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        """The workspace's resources of a kind, as ARM lists them."""
         url: str | None = f"{self.url}{WORKSPACE}/{kind}?{API}"
         found: list[dict[str, Any]] = []
         while url:
-            reply = self.session.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
-            reply.raise_for_status()
-            found += reply.json()["value"]
-            url = reply.json().get("nextLink")
+            page = self.ask("GET", url)
+            found += page["value"]
+            url = page.get("nextLink")
         return found
+
+    def put(self, path: str, properties: dict[str, Any]) -> None:
+        """Make a resource of the workspace without azft, as `jobs/theirs`."""
+        self.ask("PUT", f"{self.url}{WORKSPACE}/{path}?{API}", {"properties": properties})
 
     def jobs(self) -> dict[str, str]:
         """The jobs and their states."""
@@ -142,6 +156,57 @@ class Cloud:
         there = [f"{kind}/{item['name']}" for kind in kinds for item in self.list(kind)]
         running = [f"jobs/{name}" for name, state in self.jobs().items() if state not in OVER]
         return [*(name for name in there if name != "computes/gpu-cluster"), *running]
+
+
+class Going:
+    """A command that goes on; what it has said so far can be read meanwhile."""
+
+    def __init__(self, args: Sequence[str], folder: Path, env: dict[str, str]) -> None:
+        self.args = args
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - open as long as it goes on
+        self.process = subprocess.Popen(
+            [*COMMAND, *args],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+        )
+
+    @property
+    def out(self) -> str:
+        """What it wrote to standard output."""
+        return _read(self._out)
+
+    @property
+    def err(self) -> str:
+        """What it wrote to standard error."""
+        return _read(self._err)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self, code: int | None = 0, seconds: float = 300) -> Result:
+        """Wait for its end, which must be with `code`."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        result = Result(self.process.returncode, self.out, self.err)
+        self._out.close()
+        self._err.close()
+        said = f"azft {shlex.join(self.args)} ended with {result.code}\n{result.out}\n{result.err}"
+        assert code in (result.code, None), said
+        assert "Traceback" not in result.err, said
+        return result
+
+
+def _read(file: IO[bytes]) -> str:
+    # The child shares the file's position, which must not move under it.
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode("utf-8", "replace")
 
 
 @dataclass
@@ -159,29 +224,15 @@ class Person:
 
     def azft(self, *args: str, code: int | None = 0, **env: str | None) -> Result:
         """Run a command, which must end with `code`."""
-        result = azft(*args, cwd=self.folder, **{**self.variables, **env})
-        if code is not None:
-            said = f"azft {shlex.join(args)} ended with {result.code}\n{result.out}\n{result.err}"
-            assert result.code == code, said
-        assert "Traceback" not in result.err, result.err
-        return result
+        return Going(args, self.folder, environment(**{**self.variables, **env})).end(code)
 
     def json(self, *args: str, code: int = 0) -> Any:
         """A command's data."""
         return json.loads(self.azft(*args, "-o", "json", code=code).out)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> Going:
         """A command that goes on meanwhile."""
-        return subprocess.Popen(
-            [*COMMAND, *args],
-            cwd=self.folder,
-            env=environment(**self.variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return Going(args, self.folder, environment(**self.variables))
 
     def another(self, folder: Path) -> Person:
         """The same account, somewhere else."""
@@ -225,15 +276,3 @@ def wait_for(what: str, look: Callable[[], Any], seconds: float = 60) -> Any:
             return found
         time.sleep(0.1)
     raise AssertionError(f"{what} did not happen within {seconds:g} s")
-
-
-def end(process: subprocess.Popen[str], code: int, seconds: float = 60) -> tuple[str, str]:
-    """Wait for a command's end; what it said on both streams."""
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        raise AssertionError(f"it did not end: {out}\n{err}") from None
-    assert process.returncode == code, f"it ended with {process.returncode}\n{out}\n{err}"
-    return out, err
