@@ -55,12 +55,18 @@ def _check(
     return replace(report, findings=tuple(by_severity([*report.findings, *found])))
 
 
+def _limit(recipe_file: RecipeFile, model: ResolvedModel) -> int:
+    """Most tokens in a sequence."""
+    return min(recipe_file.recipe.training.max_length, model.context_length or recipe_file.recipe.training.max_length)
+
+
 def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[Renderer | None, Sequence[Finding]]:
     """What renders rows and counts tokens, and what is wrong with the tokenizer or template."""
     if model is None:
         return None, ()
     try:
         with needs("data", "Rendering rows"):
+            from azft.data.prepare_findings import not_splittable
             from azft.data.renderers import Rendering, renderer_for
             from azft.data.template_probe import RefusalError
             from azft.data.tokenizer import load_tokenizer
@@ -69,7 +75,7 @@ def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[Ren
     place = (str(recipe_file.path), recipe_file.line_of("model"))
     try:
         recipe = recipe_file.recipe
-        rendering = Rendering(recipe.data.prompt, tuple(recipe.data.labels), recipe.training.max_length)
+        rendering = Rendering(recipe.data.prompt, tuple(recipe.data.labels), _limit(recipe_file, model))
         renderer = renderer_for(recipe.task, load_tokenizer(materialize(model)), rendering)
     except RefusalError as refusal:
         return None, [refusal.finding(*place)]
@@ -77,4 +83,7 @@ def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[Ren
         if model.path is None:  # no rows to train a stand-in's tokenizer on, which the data check says better
             return None, ()
         return None, [Finding("model-tokenizer", Severity.ERROR, error.message, error.fix, *place)]
+    if recipe.data.long_rows == "split" and not renderer.splits:
+        found = not_splittable(recipe.task, str(recipe_file.path), recipe_file.line_of("data.long_rows"))
+        return renderer, (*renderer.findings, found)
     return renderer, renderer.findings

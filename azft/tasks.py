@@ -110,6 +110,7 @@ TASKS: dict[str, Task] = {
             objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "exact_match", "f1"),
             target="answers",
+            encoder_decoder="source-target",
             prompt="Context: {context}\nQuestion: {question}\nAnswer:",
             pipeline_tag="question-answering",
         ),
@@ -126,6 +127,7 @@ TASKS: dict[str, Task] = {
             metrics=("loss", "perplexity", "token_accuracy", "bleu", "chrf"),
             target="target",
             prompt="Translate the following text.\n\n{source}",
+            encoder_decoder="source-target",
             pipeline_tag="translation",
         ),
         Task(
@@ -141,6 +143,7 @@ TASKS: dict[str, Task] = {
             metrics=("loss", "perplexity", "token_accuracy", "rouge1", "rouge2", "rougeL"),
             target="summary",
             prompt="Summarize the following text.\n\n{document}",
+            encoder_decoder="source-target",
             pipeline_tag="summarization",
         ),
         Task(

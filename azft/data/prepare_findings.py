@@ -52,6 +52,18 @@ def too_long(tokens: int, limit: int, file: str, line: int) -> Finding:
     )
 
 
+def not_splittable(task: str, file: str | None = None, line: int | None = None) -> Finding:
+    """data.long_rows is `split`, and a part of such a row would be a target without its source."""
+    return Finding(
+        "data-not-splittable",
+        Severity.ERROR,
+        f"data.long_rows is split, but the second half of a {task} row says nothing to this model without the first.",
+        "Set data.long_rows to drop or truncate, or raise training.max_length.",
+        file,
+        line,
+    )
+
+
 def context_is_shorter(max_length: int, context: int) -> Finding:
     """The model can't attend to as many tokens as the recipe would put into a sequence."""
     return Finding(

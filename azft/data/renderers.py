@@ -13,6 +13,9 @@ from azft.data.pairs import PairRenderer
 from azft.data.prompts import PromptRenderer
 from azft.data.rendering import Renderer
 from azft.data.template_probe import RefusalError
+from azft.data.source_target import SourceTargetRenderer
+from azft.data.span_rendering import SpanRenderer
+from azft.data.tag_rendering import TagRenderer
 from azft.data.text_rendering import TextRenderer
 from azft.data.tokenizer import ModelTokenizer
 from azft.tasks import TASKS, Task
@@ -36,6 +39,10 @@ RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] 
     "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
 }
 
+    "source-target": lambda task, tokenizer, rendering: SourceTargetRenderer(tokenizer, task, rendering.prompt),
+    "class": lambda _task, tokenizer, rendering: ClassRenderer(tokenizer, rendering.labels, several=rendering.several),
+    "tag": lambda _task, tokenizer, rendering: TagRenderer(tokenizer, rendering.labels),
+    "span": lambda _task, tokenizer, rendering: SpanRenderer(tokenizer, rendering.max_length),
 
 def renderer_for(task: str, tokenizer: ModelTokenizer, rendering: Rendering | None = None) -> Renderer:
     """The renderer of a task's rows for a model; `AzftError` where the model can't be trained on the task."""

@@ -86,6 +86,8 @@ class Renderer(ABC):
     """What the tokens are learned by: a row of `azft.training.objectives`."""
     packs = True
     """Whether several documents may share a sequence."""
+    splits = True
+    """Whether a row that is too long may become several documents (data.long_rows: split)."""
     documents_per_row = 1
     """Documents that belong together, in turn."""
     target_width = 0

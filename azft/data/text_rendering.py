@@ -15,14 +15,7 @@ class TextRenderer(Renderer):
     """
 
     def __init__(self, tokenizer: ModelTokenizer) -> None:
-        stop = tokenizer.variables.get("eos_token")
-        stop_id = tokenizer.backend.token_to_id(stop) if stop else None
-        if stop is None or stop_id is None:
-            raise RefusalError(
-                "tokenizer-no-end",
-                f"The tokenizer in {tokenizer.folder} has no end-of-text token: the model would never learn to stop.",
-                fix="Set eos_token in its tokenizer_config.json.",
-            )
+        stop, stop_id = end_of_text(tokenizer)
         super().__init__(tokenizer, stop=stop, stop_id=stop_id, control_texts=control_texts(tokenizer, stop))
         self.opening = opening_text(tokenizer)
 
@@ -33,6 +26,19 @@ class TextRenderer(Renderer):
         text = before + learned + self.stop
         self.refuse_what_is_no_text(text)
         return RenderedText(text, (Span(len(before), len(before) + len(learned), len(text)),))
+
+
+def end_of_text(tokenizer: ModelTokenizer) -> tuple[str, int]:
+    """The token after which nothing follows, and its id. Raises `RefusalError` where there is none."""
+    stop = tokenizer.variables.get("eos_token")
+    stop_id = tokenizer.backend.token_to_id(stop) if stop else None
+    if stop is None or stop_id is None:
+        raise RefusalError(
+            "tokenizer-no-end",
+            f"The tokenizer in {tokenizer.folder} has no end-of-text token: the model would never learn to stop.",
+            fix="Set eos_token in its tokenizer_config.json.",
+        )
+    return stop, stop_id
 
 
 def opening_text(tokenizer: ModelTokenizer) -> str:

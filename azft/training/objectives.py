@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from azft.training.batches import assemble, budgeted, share
 from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
 from azft.training.probe import token_loss
+from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -121,6 +122,15 @@ OBJECTIVES: dict[str, Objective] = {
         assemble=assemble,
         figures=token_figures,
         writes=True,
+    ),
+    "sequence-to-sequence": Objective(
+        head="AutoModelForSeq2SeqLM",
+        peft_task="SEQ_2_SEQ_LM",
+        make=lambda model, _one_document: SequenceToSequenceLoss(model),
+        assemble=assemble_pairs,
+        figures=token_figures,
+        writes=True,
+        pads=True,
     ),
     "preference": Objective(
         head="AutoModelForCausalLM",

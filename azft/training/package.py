@@ -84,12 +84,13 @@ def merge(base: Any, adapter: Path) -> Any:
     Merging happens in fp32 whatever type the model is stored in: 4-bit or bf16 weights would round the update away.
     """
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, base.get_input_embeddings().weight.shape[0], (2, 24)))
+    inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if base.config.is_encoder_decoder else {})
     tuned = adapters.attach(base, adapter)
-    expected = tuned(input_ids=ids, use_cache=False).logits
+    expected = tuned(**inputs, use_cache=False).logits
     with tuned.disable_adapter():
-        effect = float((tuned(input_ids=ids, use_cache=False).logits - expected).abs().max())
+        effect = float((tuned(**inputs, use_cache=False).logits - expected).abs().max())
     merged = tuned.merge_and_unload(safe_merge=True)
-    actual = merged(input_ids=ids, use_cache=False).logits
+    actual = merged(**inputs, use_cache=False).logits
     difference = float((actual - expected).abs().max())
     if not difference <= max(_ROUNDING * float(expected.std()), _SHARE_OF_EFFECT * effect):
         raise AzftError(

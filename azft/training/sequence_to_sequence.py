@@ -1,0 +1,129 @@
+"""Encoder-decoder models: the encoder reads the source, the decoder is taught to write the target after it.
+
+A batch is padded, each side to its longest: the encoder's mask leaves its filler out, and the decoder, which looks
+back only, has its own at the end. What the decoder is given is the target moved by one, after the model's start token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - torch's own idiom
+
+from azft.errors import UsageError
+from azft.training.loss import Score
+from azft.training.models import unwrapped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from azft.data.dataset import Document
+
+
+@dataclass(frozen=True)
+class SourceTargetBatch:
+    """Documents of a source and a target each; `labels` are all targets' tokens, document after document."""
+
+    sources: Tensor
+    """(documents, longest source) int64, filled up with 0."""
+    source_mask: Tensor
+    """(documents, longest source) int64, 1 where a source has a token."""
+    targets: Tensor
+    """(documents, longest target) int64, filled up with 0."""
+    rows: Tensor
+    """(labels,) int64: where in the flattened targets each label is."""
+    labels: Tensor
+    """(labels,) int64."""
+    tokens: int
+    """Tokens without the filler."""
+
+    @property
+    def model_inputs(self) -> dict[str, Any]:
+        """Arguments of a transformers model, but that the decoder is given the targets as they are, not moved."""
+        return {
+            "input_ids": self.sources,
+            "attention_mask": self.source_mask,
+            "decoder_input_ids": self.targets,
+            "use_cache": False,
+        }
+
+    def to(self, device: torch.device) -> SourceTargetBatch:
+        """The same batch on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("sources", "source_mask", "targets", "rows")}
+        return replace(self, **moved, labels=self.labels.to(device))
+
+
+def assemble_pairs(documents: Sequence[Document], sequences: Sequence[int] = ()) -> SourceTargetBatch:
+    """Documents as a batch; in each, the target begins where the loss does and goes on to the end."""
+    del sequences
+    borders = [int(np.flatnonzero(document.loss_mask)[0]) for document in documents]
+    sources = [document.tokens[:border] for document, border in zip(documents, borders, strict=True)]
+    targets = [document.tokens[border:] for document, border in zip(documents, borders, strict=True)]
+    longest = max((len(target) for target in targets), default=0)
+    rows = [np.arange(len(target)) + number * longest for number, target in enumerate(targets)]
+    padded_targets, _ = _padded(targets)
+    padded_sources, mask = _padded(sources)
+    at = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *rows]))
+    return SourceTargetBatch(
+        sources=padded_sources,
+        source_mask=mask,
+        targets=padded_targets,
+        rows=at,
+        labels=padded_targets.reshape(-1)[at],
+        tokens=sum(len(document.tokens) for document in documents),
+    )
+
+
+def _padded(parts: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """(parts, longest) ids and mask."""
+    ids = torch.zeros((len(parts), max(map(len, parts), default=0)), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, part in enumerate(parts):
+        ids[row, : len(part)] = torch.from_numpy(part.astype(np.int64))
+        mask[row, : len(part)] = 1
+    return ids, mask
+
+
+class SequenceToSequenceLoss(nn.Module):
+    """An encoder-decoder whose forward is the summed cross-entropy of a batch's targets.
+
+    `model` is the transformers model, or peft's wrapper around it. Raises `UsageError` for a model that does not say
+    with which token its decoder begins.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        start = getattr(unwrapped(model).config, "decoder_start_token_id", None)
+        if start is None:
+            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
+        if start is None:
+            raise UsageError(
+                f"{type(unwrapped(model)).__name__} does not say with which token its decoder begins.",
+                fix="Set decoder_start_token_id in its config.json.",
+            )
+        self.start = int(start)
+
+    def forward(self, batch: SourceTargetBatch) -> Tensor:
+        """Summed loss over the batch's labels, shape ()."""
+        logits = self.logits(batch)
+        return F.cross_entropy(logits, batch.labels, reduction="sum")
+
+    @torch.no_grad()
+    def score(self, batch: SourceTargetBatch) -> Score:
+        """Summed loss and number of labels that the model's first choice hits."""
+        logits = self.logits(batch)
+        loss = F.cross_entropy(logits, batch.labels, reduction="sum").double()
+        return Score(loss, (logits.argmax(-1) == batch.labels).sum())
+
+    def logits(self, batch: SourceTargetBatch) -> Tensor:
+        """What is said at each label, (labels, vocabulary), in at least fp32."""
+        given = torch.cat([torch.full_like(batch.targets[:, :1], self.start), batch.targets[:, :-1]], dim=1)
+        output = unwrapped(self.model)(**{**batch.model_inputs, "decoder_input_ids": given})
+        told: Tensor = output.logits.flatten(0, 1)[batch.rows]
+        return told.to(torch.promote_types(told.dtype, torch.float32))

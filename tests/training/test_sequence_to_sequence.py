@@ -1,0 +1,219 @@
+"""Encoder-decoders: gradients equal a naive reference, whatever the batches; what is written is what was learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from azft.data.dataset import Document
+from azft.data.dataset_writer import write_dataset
+from azft.errors import UsageError
+from azft.techniques import Lora
+from azft.training import answers
+from azft.training.answers import greedy_answers
+from azft.training.checkpoints import CheckpointFolder
+from azft.training.devices import arithmetic
+from azft.training.distribution import SingleProcess
+from azft.training.loop import Loop, Progress
+from azft.training.metrics import Metrics
+from azft.training.objectives import OBJECTIVES
+from azft.training.schedule import Timetable
+from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs
+from azft.training.techniques import TECHNIQUES
+from tests.training.tiny import VOCABULARY, Float64, gradients, open_train, parameters, worst_difference
+
+EXACT = 1e-10
+OBJECTIVE = OBJECTIVES["sequence-to-sequence"]
+START = 0
+
+
+def tiny_t5(**changes: Any) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": VOCABULARY}
+    config = T5Config(
+        **{**sizes, "feed_forward_proj": "gated-gelu", "dropout_rate": 0.0, "decoder_start_token_id": START, **changes}
+    )
+    torch.manual_seed(0)
+    return T5ForConditionalGeneration(config).eval()
+
+
+def tiny_bart(**changes: Any) -> Any:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
+    widths = {"decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": VOCABULARY}
+    still = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    begins = {"decoder_start_token_id": 2, "eos_token_id": 2, "pad_token_id": 1, "forced_eos_token_id": None}
+    torch.manual_seed(0)
+    model = BartForConditionalGeneration(BartConfig(**{**sizes, **widths, **still, **begins, **changes})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    return model
+
+
+MODELS = {"t5": tiny_t5, "bart": tiny_bart}
+
+
+def pairs(count: int) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    random = np.random.default_rng(0)
+    documents = []
+    for _ in range(count):
+        source, target = random.integers(2, 30), random.integers(1, 12)
+        documents.append((random.integers(3, VOCABULARY, source + target), np.arange(source + target) >= source))
+    return documents
+
+
+def dataset_of(folder: Path, count: int) -> Path:
+    options = {"vocab_size": VOCABULARY, "max_length": 48, "packing": False, "tokenizer": "tiny"}
+    with write_dataset(folder, splits=["train"], objective="sequence-to-sequence", **options) as writer:
+        for tokens, mask in pairs(count):
+            writer.splits["train"].add(tokens, mask)
+    return folder
+
+
+def reference_loss(model: Any, documents: Any) -> torch.Tensor:
+    """Mean loss per target token, one document at a time and without a mask."""
+    losses = []
+    for tokens, mask, *_ in documents:
+        ids = torch.from_numpy(np.asarray(tokens, dtype=np.int64))[None]
+        border = int(mask.argmax())
+        target, start = ids[:, border:], model.config.decoder_start_token_id
+        given = torch.cat([torch.tensor([[start]]), target[:, :-1]], dim=1)
+        logits = model(input_ids=ids[:, :border], decoder_input_ids=given, use_cache=False).logits
+        losses.append(F.cross_entropy(logits[0].double(), target[0], reduction="none"))
+    return torch.cat(losses).mean()
+
+
+def prepared(kind: str, technique: str) -> Any:
+    model = MODELS[kind]()
+    if technique == "lora":
+        model = TECHNIQUES["lora"].prepare(model, Lora(name="lora", rank=4), None)
+        torch.manual_seed(7)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.2)
+    else:
+        model.requires_grad_(True)
+    return model.double()
+
+
+def told(model: Any) -> dict[str, torch.Tensor]:
+    """Gradients, but of biases of keys: a softmax does not feel them, so that theirs are rounding alone."""
+    return {name: gradient for name, gradient in gradients(model).items() if not name.endswith("k_proj.bias")}
+
+
+def make_loop(model: Any, dataset: Path, tmp_path: Path, **training: Any) -> Loop:
+    settings = parameters(**training).training
+    train = open_train(dataset)
+    return Loop(
+        OBJECTIVE.make(model, False),
+        objective=OBJECTIVE,
+        training=settings,
+        timetable=Timetable.of(settings, sequences=len(train)),
+        arithmetic=arithmetic("fp32", torch.device("cpu")),
+        ranks=SingleProcess(),
+        train=train,
+        validation=None,
+        checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
+        metrics=Metrics(tmp_path / "metrics"),
+    )
+
+
+@pytest.mark.parametrize("technique", ["full", "lora"])
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("micro", [1, 4])
+def test_gradients_equal_the_naive_reference_whatever_the_batches(
+    kind: str, technique: str, micro: int, tmp_path: Path
+) -> None:
+    with Float64():
+        dataset = dataset_of(tmp_path / "data", 9)
+        naive = prepared(kind, technique)
+        loop = make_loop(prepared(kind, technique), dataset, tmp_path, global_batch_size=64, micro_batch_size=micro)
+        documents = [loop.train.document(number) for number in range(9)]
+        loss = reference_loss(naive.get_base_model() if technique == "lora" else naive, documents)
+        loss.backward()
+        losses, tokens = loop.accumulate(list(range(9)))
+    assert worst_difference(told(naive), told(loop.module.model)) < EXACT
+    assert sum(value for _, value in losses) / int(loop.train.label_counts.sum()) == pytest.approx(
+        float(loss.detach()), rel=1e-12
+    )
+    assert tokens == len(loop.train.tokens)
+    assert len(losses) > 1 or micro == 4
+
+
+def test_the_score_counts_loss_and_hits(tmp_path: Path) -> None:
+    documents = open_train(dataset_of(tmp_path / "data", 5))
+    with Float64():
+        module = SequenceToSequenceLoss(tiny_t5().double())
+        batch = OBJECTIVE.batch_of(documents, range(5))
+        score = module.score(batch)
+        assert float(score.loss) == pytest.approx(float(module(batch).detach()), rel=1e-12)
+        assert int(score.correct) == int((module.logits(batch).argmax(-1) == batch.labels).sum())
+    assert batch.labels.tolist() == [int(t) for tokens, mask in pairs(5) for t in tokens[mask]]
+
+
+def test_a_batch_holds_no_more_than_its_budget(tmp_path: Path) -> None:
+    documents = open_train(dataset_of(tmp_path / "data", 12))
+    parts = OBJECTIVE.micro_batches(documents, range(12), micro=2, rank=0, ranks=1)
+    assert sorted(number for part in parts for number in part) == list(range(12))
+    for part in parts:
+        assert len(part) * max(int(documents.sequence_lengths[number]) for number in part) <= 2 * 48
+
+
+def test_a_model_must_say_how_its_decoder_begins() -> None:
+    model = tiny_t5()
+    model.config.decoder_start_token_id = None
+    model.generation_config.decoder_start_token_id = None
+    with pytest.raises(UsageError, match="does not say with which token its decoder begins"):
+        SequenceToSequenceLoss(model)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_batch_changes_no_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS[kind]()
+    prompts = [tokens[~mask].tolist() for tokens, mask in pairs(6)]
+    stop = list(range(3, 12))
+    monkeypatch.setattr(answers, "_TOGETHER", 1)
+    alone = greedy_answers(model, prompts, stop=stop, max_new_tokens=8)
+    monkeypatch.setattr(answers, "_TOGETHER", 4)
+    assert greedy_answers(model, prompts, stop=stop, max_new_tokens=8) == alone
+    for prompt, answer in zip(prompts[:3], alone, strict=False):
+        begun = [model.config.decoder_start_token_id]
+        while len(begun) <= len(answer):
+            given = {"input_ids": torch.tensor([prompt]), "decoder_input_ids": torch.tensor([begun])}
+            begun.append(int(model(**given).logits[0, -1].argmax()))
+        assert begun[1:] == answer
+
+
+def test_it_learns_what_it_is_taught(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path / "data", 4)
+    model = tiny_t5(num_layers=1, num_decoder_layers=1)
+    loop = make_loop(model, dataset, tmp_path, max_steps=40, learning_rate=3e-2, global_batch_size=4)
+    loop.run(Progress())
+    model.eval()
+    learned = [tokens[mask].tolist() for tokens, mask in pairs(4)]
+    said = greedy_answers(model, [tokens[~mask].tolist() for tokens, mask in pairs(4)], stop=[1], max_new_tokens=11)
+    assert [answer[: len(right)] for answer, right in zip(said, learned, strict=True)] == learned
+
+
+def test_targets_are_where_the_loss_is() -> None:
+    batch = assemble_pairs(
+        [
+            Document(np.array([5, 6, 7, 8], np.uint16), np.array([0, 0, 1, 1], np.uint8)),
+            Document(np.array([9, 10], np.uint16), np.array([0, 1], np.uint8)),
+        ]
+    )
+    assert batch.sources.tolist() == [[5, 6], [9, 0]]
+    assert batch.source_mask.tolist() == [[1, 1], [1, 0]]
+    assert batch.targets.tolist() == [[7, 8], [10, 0]]
+    assert batch.labels.tolist() == [7, 8, 10]
+    assert batch.tokens == 6
