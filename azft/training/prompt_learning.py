@@ -9,6 +9,7 @@ forward would show it alone: the tests compare the two.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ def prepare_prompt_tuning(model: Any, technique: PromptTuning) -> Any:
     """
     from peft import PromptTuningConfig
 
-    wrapped = _wrap(model, PromptTuningConfig(**_common(model, technique)))
+    wrapped = _wrap(model, PromptTuningConfig(**_common(model, technique), **_embeddings(model)))
     start = _first_words(model, technique)
     if start is not None and not start.is_meta:
         embeddings = model.get_input_embeddings().weight
@@ -70,6 +71,7 @@ def prepare_p_tuning(model: Any, technique: PTuning) -> Any:
         encoder_reparameterization_type=technique.encoder.upper(),
         encoder_hidden_size=technique.hidden_size or _width(model),
         **_common(model, technique),
+        **_embeddings(model),
     )
     return _wrap(model, config)
 
@@ -89,6 +91,8 @@ def install(model: Any) -> None:
     """Make a prompt-learning model put its virtual tokens before every document; others stay as they are."""
     if not getattr(model, "_is_prompt_learning", False):
         return
+    # Said by peft in every generation: it counts the positions itself, virtual tokens included.
+    warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient tuning")
     inner = model.get_base_model()
     hook = _VirtualTokens(model)
     body = inner if inner.config.is_encoder_decoder else inner.base_model
@@ -100,9 +104,15 @@ def install(model: Any) -> None:
 def _common(model: Any, technique: VirtualTokens) -> dict[str, Any]:
     return {
         "num_virtual_tokens": technique.virtual_tokens,
+        "num_transformer_submodules": 1,  # before the encoder's tokens only: peft uses none for the decoder either
         "task_type": adapters.task_type(model),
         "modules_to_save": adapters.trained_whole(model, ()),
     }
+
+
+def _embeddings(model: Any) -> dict[str, Any]:
+    """Sizes that peft would look for under names that not every family's configuration has."""
+    return {"token_dim": _width(model), "num_attention_heads": model.config.num_attention_heads}
 
 
 def _wrap(model: Any, config: Any) -> Any:
