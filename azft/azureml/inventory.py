@@ -87,7 +87,7 @@ def read_inventory(connection: Connection) -> Inventory:
     for found in resources.all("marketplace"):
         if found.name.startswith(SUBSCRIPTION_PREFIX):
             items.append(_subscription(found, place))
-    runs = {str(job.tags.get(RUN_TAG) or job.name) for job in jobs} | {item.run for item in items if item.run}
+    runs = {str(job.marks.get(RUN_TAG) or job.name) for job in jobs} | {item.run for item in items if item.run}
     return Inventory(tuple(items), frozenset(runs))
 
 
@@ -141,7 +141,7 @@ def _item(resource: Resource, place: Workspace, detail: str, *, bills: bool, hou
     return Item(
         kind=kind,
         name=resource.name,
-        run=str(resource.tags.get(RUN_TAG) or (resource.name if kind == "job" else "")),
+        run=str(resource.marks.get(RUN_TAG) or (resource.name if kind == "job" else "")),
         state=resource.state,
         detail=detail,
         bills=bills,

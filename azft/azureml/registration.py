@@ -179,11 +179,10 @@ def _maker(model: Resource) -> str:
 def _names(model: Resource, job: str, uri: str) -> bool:
     """Whether a version says that it is a job's: by its jobName, its labels, or the place of its files."""
     properties = model.properties
-    said = {**(properties.get("tags") or {}), **(properties.get("properties") or {})}
     place = str(properties.get("modelUri") or "")
     return (
         properties.get("jobName") == job
-        or job in said.values()
+        or job in model.marks.values()
         or re.search(rf"[/.]{re.escape(job)}(?:[/.]|$)", place) is not None
         or (bool(uri) and place.rstrip("/") == uri.rstrip("/"))
     )

@@ -62,7 +62,7 @@ def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
     with store.naming():
         if run := store.find(name):
             return run
-        marks = _marks(job)
+        marks = job.marks
         target = {"service": service_of(job)}
         plan = {
             "name": name.rpartition("-")[0] or name,
@@ -127,15 +127,11 @@ def service_of(job: Resource) -> str:
 
 def _jobs(connection: Connection) -> list[Resource]:
     found = Resources(connection).all("job", tag=RUN_TAG)
-    return [job for job in found if RUN_TAG in _marks(job) and TAG in _marks(job)]
-
-
-def _marks(job: Resource) -> dict[str, str]:
-    return {**(job.properties.get("properties") or {}), **job.tags}
+    return [job for job in found if RUN_TAG in job.marks and TAG in job.marks]
 
 
 def _run_of(job: Resource) -> str:
-    return _marks(job).get(RUN_TAG) or job.name
+    return job.marks.get(RUN_TAG) or job.name
 
 
 def _model(job: Resource) -> str:
@@ -143,7 +139,7 @@ def _model(job: Resource) -> str:
     uri = (details.get("model") or {}).get("uri") or ((job.properties.get("inputs") or {}).get("model") or {}).get(
         "uri"
     )
-    return _marks(job).get(MODEL_TAG) or str(uri or "unknown")
+    return job.marks.get(MODEL_TAG) or str(uri or "unknown")
 
 
 def _remote(name: str, job: Resource) -> RemoteRun:
@@ -155,7 +151,7 @@ def _remote(name: str, job: Resource) -> RemoteRun:
         created=job.created,
         started_by=job.created_by,
         job=job.name,
-        plan=_marks(job).get(TAG, ""),
-        version=_marks(job).get(VERSION_TAG, ""),
+        plan=job.marks.get(TAG, ""),
+        version=job.marks.get(VERSION_TAG, ""),
         studio_url=((job.properties.get("services") or {}).get("Studio") or {}).get("endpoint"),
     )

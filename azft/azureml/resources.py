@@ -77,6 +77,12 @@ class Resource:
         """`online endpoint linden-bakery-3f2a91c0`, `model linden:3`."""
         return _words(self.kind, self.names)
 
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """What it says of itself: its tags, and a job's properties over them, which nobody edits in the studio."""
+        noted = self.properties.get("properties") if self.kind in {"job", "model"} else None
+        return {**self.tags, **(noted or {})}
+
     def is_of(self, run: str, plan: str) -> bool:
         """Whether it carries the tags of this run of this plan."""
         return self.tags.get(TAG) == plan and self.tags.get(RUN_TAG) == run

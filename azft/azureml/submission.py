@@ -157,12 +157,12 @@ def _put(connection: Connection, name: str, body: dict[str, Any]) -> Resource:
 
 def _require_ours(job: Resource, plan_hash: str) -> None:
     """Raise `ConflictError` unless the job carries the plan's hash."""
-    marks = {**job.tags, **(job.properties.get("properties") or {})}
-    if marks.get(TAG) == plan_hash:
+    said = job.marks.get(TAG)
+    if said == plan_hash:
         return
     if not job.properties:
         raise ServiceUnavailableError(f"Azure's answer about the job {job.name} is empty.", fix="Do the same again.")
-    whose = "carries another plan's hash" if marks.get(TAG) else "was not started by azft"
+    whose = "carries another plan's hash" if said else "was not started by azft"
     raise ConflictError(
         f"Azure has a job {job.name} already, and it {whose}; nothing was started.",
         fix="Give the recipe another `name`, or start one beside it with --again.",

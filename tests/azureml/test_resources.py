@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from azft.azureml import remote_runs, submission
 from azft.azureml.errors import ConflictError, ServiceUnavailableError
 from azft.azureml.quota import Quota, Size, read_quota
 from azft.azureml.resources import KINDS, Accepted, Resource, settled
@@ -59,6 +60,17 @@ def test_what_is_not_there_is_none_and_a_wrong_workspace_is_an_error(azure: Azur
 def test_names_are_words() -> None:
     assert Resource("model", ("linden", "3")).words == "model linden:3"
     assert Resource("deployment", ("endpoint", "azft")).words == "deployment azft"
+
+
+def test_a_jobs_own_marks_stand_where_somebody_edited_its_tags() -> None:
+    noted = {"azft.plan": "aaaa", "azft.run": "toy-aaaa"}
+    job = Resource(
+        "job", ("toy-aaaa",), tags={"azft.plan": "edited", "team": "search"}, properties={"properties": noted}
+    )
+    assert job.marks == {"azft.plan": "aaaa", "azft.run": "toy-aaaa", "team": "search"}
+    submission._require_ours(job, "aaaa")
+    assert remote_runs._remote("toy-aaaa", job).plan == "aaaa"
+    assert Resource("online", ("e",), tags={"a": "b"}, properties={"properties": noted}).marks == {"a": "b"}
 
 
 class Shelf:
