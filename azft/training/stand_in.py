@@ -128,7 +128,24 @@ def train_tokenizer(spec: StandInSpec) -> tokenizers.Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(spec.data), trainer)
+    tokenizer.post_processor = _around(spec, tokenizer)
     return tokenizer
+
+
+def _around(spec: StandInSpec, tokenizer: tokenizers.Tokenizer) -> Any:
+    """What the architecture's tokenizers put around a text or a pair of them: T5's </s>, BERT's [CLS] and [SEP]."""
+    from tokenizers.processors import TemplateProcessing
+
+    architecture, special = ARCHITECTURES[spec.architecture], spec.special_tokens
+    before = f"{special.bos} " if architecture.opens else ""
+    after = f" {special.eos}" if architecture.closes else ""
+    if not before and not after:
+        return None
+    return TemplateProcessing(
+        single=f"{before}$A{after}",
+        pair=f"{before}$A{after} $B:1{after and after + ':1'}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (special.bos, special.eos) if token],
+    )
 
 
 def _texts(path: Path) -> Iterator[str]:

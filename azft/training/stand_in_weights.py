@@ -28,6 +28,9 @@ class Architecture(BaseModel):
     four_norms: bool = False
     """Gemma 2: norms before and after each block, stored as an offset from one."""
     tied: bool = False
+    opens: bool = False
+    closes: bool = False
+    """Whether the tokenizer puts its bos token before a text, its eos token behind one, unless asked not to."""
     extra: dict[str, Any] = {}
 
     def config(self, spec: StandInSpec, *, vocab_size: int, ids: dict[str, int]) -> dict[str, Any]:
@@ -57,6 +60,70 @@ class Architecture(BaseModel):
             config["query_pre_attn_scalar"] = spec.hidden_size // spec.heads
         return config
 
+    def shapes(self, spec: StandInSpec, vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the tensors."""
+        yield from _shapes(spec, self, vocab_size)
+
+    def scale(self, spec: StandInSpec, name: str) -> float:
+        """What a tensor's random numbers are multiplied by, besides what its shape and place in a block ask for."""
+        del spec, name
+        return 1.0
+
+
+class T5Architecture(Architecture):
+    """T5's later form (gated, no scaling of the output head), encoder and decoder of equal size."""
+
+    def config(self, spec: StandInSpec, *, vocab_size: int, ids: dict[str, int]) -> dict[str, Any]:
+        special = spec.special_tokens
+        return {
+            "architectures": [self.name],
+            "model_type": self.model_type,
+            "is_encoder_decoder": True,
+            "vocab_size": vocab_size,
+            "d_model": spec.hidden_size,
+            "d_kv": spec.hidden_size // spec.heads,
+            "d_ff": spec.intermediate_size,
+            "num_layers": spec.layers,
+            "num_decoder_layers": spec.layers,
+            "num_heads": spec.heads,
+            "n_positions": spec.context_length,
+            "feed_forward_proj": "gated-gelu",
+            "scale_decoder_outputs": False,
+            "tie_word_embeddings": True,
+            "eos_token_id": ids[special.eos],
+            "pad_token_id": ids[special.pad],
+            "decoder_start_token_id": ids[special.pad],
+            "dtype": "float32",
+            **self.extra,
+        }
+
+    def shapes(self, spec: StandInSpec, vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        hidden, inner = spec.hidden_size, spec.intermediate_size
+        yield "shared.weight", (vocab_size, hidden)
+        for side in ("encoder", "decoder"):
+            attentions = ["SelfAttention"] if side == "encoder" else ["SelfAttention", "EncDecAttention"]
+            for block in range(spec.layers):
+                for layer, attention in enumerate(attentions):
+                    prefix = f"{side}.block.{block}.layer.{layer}."
+                    for part in "qkvo":
+                        yield f"{prefix}{attention}.{part}.weight", (hidden, hidden)
+                    if block == layer == 0:
+                        yield f"{prefix}{attention}.relative_attention_bias.weight", (_BUCKETS, spec.heads)
+                    yield prefix + "layer_norm.weight", (hidden,)
+                prefix = f"{side}.block.{block}.layer.{len(attentions)}."
+                yield prefix + "DenseReluDense.wi_0.weight", (inner, hidden)
+                yield prefix + "DenseReluDense.wi_1.weight", (inner, hidden)
+                yield prefix + "DenseReluDense.wo.weight", (hidden, inner)
+                yield prefix + "layer_norm.weight", (hidden,)
+            yield f"{side}.final_layer_norm.weight", (hidden,)
+
+    def scale(self, spec: StandInSpec, name: str) -> float:
+        """T5's attention does not divide by the root of the head's size; its queries are that much smaller."""
+        return math.sqrt(spec.heads / spec.hidden_size) if name.endswith(".q.weight") else 1.0
+
+
+_BUCKETS = 32
+"""Of distances that T5 tells apart: transformers' default."""
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
@@ -66,6 +133,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(name="MistralForCausalLM", model_type="mistral", extra={"sliding_window": None}),
         Architecture(name="Qwen2ForCausalLM", model_type="qwen2", qkv_bias=True, tied=True),
         Architecture(name="Gemma2ForCausalLM", model_type="gemma2", four_norms=True, tied=True),
+        T5Architecture(name="T5ForConditionalGeneration", model_type="t5", tied=True, closes=True),
     )
 }
 """The architectures that a stand-in can take."""
@@ -87,19 +155,21 @@ def random_weights(spec: StandInSpec, architecture: Architecture, vocab_size: in
     random = numpy.random.Generator(numpy.random.PCG64(spec.seed))
     offset = 1.0 if architecture.four_norms else 0.0
     gained = "pre_feedforward_layernorm" if architecture.four_norms else "post_attention_layernorm"
-    for name, shape in _shapes(spec, architecture, vocab_size):
+    for name, shape in architecture.shapes(spec, vocab_size):
         part = name.split(".")[-2]
-        if part in ("input_layernorm", gained):
+        if part in ("input_layernorm", "layer_norm", gained):
             value = numpy.full(shape, _GAIN - offset)
-        elif part.endswith("norm"):
+        elif part.endswith("norm"):  # the last one
             value = numpy.full(shape, 1.0 - offset)
         elif name.endswith(".bias"):
             value = numpy.zeros(shape)
-        elif part in ("embed_tokens", "lm_head"):
+        elif part in ("embed_tokens", "shared", "lm_head"):
             value = random.standard_normal(shape) * _EMBEDDING_SCALE
+        elif part == "relative_attention_bias":  # all that T5 knows of positions, so it has to be felt
+            value = random.standard_normal(shape)
         else:
-            gain = 1.0 if part in ("o_proj", "down_proj") else _GAIN
-            value = random.standard_normal(shape) / (gain * math.sqrt(shape[1]))
+            gain = 1.0 if part in ("o_proj", "down_proj", "o", "wo") else _GAIN
+            value = random.standard_normal(shape) / (gain * math.sqrt(shape[1]) / architecture.scale(spec, name))
         yield name, value.astype(numpy.float32)
 
 

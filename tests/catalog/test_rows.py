@@ -11,11 +11,12 @@ FAMILY = "families:\n  f: {template: t, special_tokens: {eos: e, pad: p, stop: s
 ROW = "  - {name: A, family: f, source: s, date: 2026-01-01}\n"
 
 
-def test_every_row_says_its_source_and_date_and_has_a_template() -> None:
+def test_every_row_says_its_source_and_date_and_decoders_have_a_template() -> None:
     for row in load_catalog().models:
         assert row.source
         assert row.date.year >= 2026
-        assert "messages" in load_catalog().families[row.family].chat_template
+        template = load_catalog().families[row.family].chat_template
+        assert template is None if row.family in ("t5",) else "messages" in str(template)
 
 
 def test_every_known_architecture_has_a_stand_in() -> None:
@@ -68,7 +69,7 @@ def test_a_row_that_does_not_fit_is_named_by_its_line(text: str, line: int, word
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("family", sorted(load_catalog().families))
+@pytest.mark.parametrize("family", sorted(name for name, row in load_catalog().families.items() if row.template))
 def test_templates_render_a_longer_chat_as_a_continuation_of_the_shorter(family: str) -> None:
     row = load_catalog().families[family]
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
@@ -76,7 +77,7 @@ def test_templates_render_a_longer_chat_as_a_continuation_of_the_shorter(family:
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    template = environment.from_string(row.chat_template, globals={"raise_exception": raise_exception})
+    template = environment.from_string(str(row.chat_template), globals={"raise_exception": raise_exception})
     special = {"bos_token": row.special_tokens.bos, "eos_token": row.special_tokens.eos}
     chat = [{"role": role, "content": f"{role} {turn}"} for turn in range(2) for role in ("user", "assistant")]
     prompt = template.render(messages=chat[:1], add_generation_prompt=True, **special)
