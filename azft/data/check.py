@@ -7,7 +7,7 @@ comparison of rows. What can be wrong is `azft.data.rules`' table; what a row mu
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from azft.data import duplicates
 from azft.data.column_names import resolve_columns
 from azft.data.formats import SPLITTABLE, look_at
+from azft.data.label_counts import label_problems
 from azft.data.near_pairs import NearFile, near_duplicates
 from azft.data.rules import PREFIX, RULES, Problem, finding
 from azft.data.scan import LengthCounter, Lengths, Scan, scan_file
@@ -117,6 +118,7 @@ def check_data(
         lengths=None if lengths is None else Lengths(lengths, limit, source, FATES[data.long_rows]),
         trial=trial,
         validation_split=None if data.validation else data.validation_split,
+        labels=tuple(data.labels),
     )
     return replace(report, findings=tuple(by_severity([*report.findings, *guesses])))
 
@@ -131,11 +133,12 @@ def check_files(
     lengths: Lengths | None = None,
     trial: TemplateTrial | None = None,
     validation_split: float | None = None,
+    labels: Sequence[str] = (),
 ) -> DataReport:
     """Check files by role (train, validation, test).
 
-    `processes`: None chooses by size. With `lengths` or `trial` one process scans, because tokenizers bring threads of
-    their own.
+    `labels` are those that the recipe names. `processes`: None chooses by size. With `lengths` or `trial` one process
+    scans, because tokenizers bring threads of their own.
     """
     checked = [_File(role, files[role]) for role in ROLES if role in files]
     for file in checked:
@@ -150,6 +153,9 @@ def check_files(
             file.sha256 = sums[file.role].result()
     for file in sound:
         _count_rows(file)
+        found = label_problems(task, file.role, file.scan.labels, file.scan.rows, sound[0].scan.labels, labels)
+        for problem, line in found:
+            file.tally.add(problem, line)
     _compare(sound, task, columns, near)
     findings = [finding for file in checked for finding in file.tally.findings(file.shown)]
     if validation_split is not None and "validation" not in files:
@@ -191,6 +197,8 @@ class _File:
         lines = rows = 0
         for piece in scans:
             self.tally.merge(piece.tally, lines)
+            if piece is not first:
+                first.labels.merge(piece.labels, lines)
             lines += piece.line_count
             rows += piece.rows
             if piece is not first:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from azft.data import answer_columns, chat, chat_lane, preference_columns, text_columns, tool_calls
+from azft.data import answer_columns, chat, chat_lane, label_columns, preference_columns, text_columns, tool_calls
 from azft.data.lane import Lane, RowText
 from azft.data.rules import Problem
 from azft.tasks import TASKS, Column
@@ -35,6 +35,8 @@ class ColumnKind:
     is_text: bool = False
     labels: Callable[[Any], Iterable[str]] | None = None
     """The labels that a normalised value names; None for a kind that names none."""
+    several: bool = False
+    """Whether any number of them may be right about one row."""
 
 
 KINDS: dict[str, ColumnKind] = {
@@ -67,6 +69,27 @@ KINDS: dict[str, ColumnKind] = {
         check=answer_columns.check_answers,
         normalise=answer_columns.normalise_answers,
         is_text=True,
+    ),
+    "label": ColumnKind(
+        title="label",
+        check=label_columns.check_label,
+        normalise=label_columns.label_name,
+        is_text=True,
+        labels=lambda label: [label],
+    ),
+    "labels": ColumnKind(
+        title="list of labels",
+        check=label_columns.check_labels,
+        normalise=label_columns.label_names,
+        labels=lambda labels: labels,
+        several=True,
+    ),
+    "words": ColumnKind(title="list of words", check=label_columns.check_words, normalise=lambda words: words),
+    "tags": ColumnKind(
+        title="list of tags",
+        check=label_columns.check_tags,
+        normalise=label_columns.label_names,
+        labels=lambda tags: tags,
     ),
     "tools": ColumnKind(title="list of tools", check=tool_calls.check_tools, normalise=lambda tools: tools),
 }

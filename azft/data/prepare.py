@@ -18,8 +18,8 @@ from azft.data.column_names import resolve_columns
 from azft.data.dataset import read_manifest
 from azft.data.dataset_writer import SplitWriter, write_dataset
 from azft.data.documents import Counts
-from azft.data.labels import labels_of
-from azft.data.prepare_findings import Problems, about_split, context_is_shorter, too_long
+from azft.data.labels import told_of
+from azft.data.prepare_findings import Problems, about_split, context_is_shorter, not_splittable, too_long
 from azft.data.readers import Row, iter_valid_rows
 from azft.data.renderers import Rendering, renderer_for
 from azft.data.rendering import Renderer
@@ -63,9 +63,12 @@ def prepare(
     report = _check(parameters, columns, files)
     findings += report.findings
     _stop_on_errors(findings, say)
-    labels = parameters.labels or labels_of(parameters.task, columns, train)
-    renderer = renderer_for(parameters.task, tokenizer, Rendering(parameters.prompt, labels, limit))
+    told = told_of(parameters.task, columns, train, parameters.labels)
+    renderer = renderer_for(parameters.task, tokenizer, Rendering(parameters.prompt, told.labels, limit, told.several))
     findings += renderer.findings
+    if parameters.long_rows == "split" and not renderer.splits:
+        findings.append(not_splittable(parameters.task))
+        _stop_on_errors(findings, say)
 
     share = None if validation else parameters.validation_split
     splits = [split for split in given if split in files or (split == "validation" and share)]
@@ -108,7 +111,7 @@ def _check(parameters: PrepareParameters, columns: Mapping[str, str], files: Map
     Lengths are counted by this step anyway; near-duplicates stop nothing, and whoever ran `azft check` has seen them.
     """
     share = None if "validation" in files else parameters.validation_split
-    report = check_files(parameters.task, columns, files, near=False, validation_split=share)
+    report = check_files(parameters.task, columns, files, near=False, validation_split=share, labels=parameters.labels)
     findings = (finding for finding in report.findings if finding.code != "data-lengths-unchecked")
     return replace(report, findings=tuple(_by_name(finding) for finding in findings))
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from azft.data.column_names import resolve_columns
-from azft.data.labels import labels_of
+from azft.data.labels import told_of
 from azft.data.readers import iter_valid_rows
 from azft.data.renderers import Rendering, renderer_for
 from azft.data.rendering import Rendered, Renderer
@@ -94,8 +94,8 @@ def preview(recipe_file: RecipeFile, tokenizer: ModelTokenizer, rows: int = 3) -
     path = recipe_file.resolve(recipe.data.train)
     limit = min(recipe.training.max_length, context_length(tokenizer.folder) or recipe.training.max_length)
     columns, guesses = resolve_columns(recipe.task, recipe.data.columns, path)
-    labels = tuple(recipe.data.labels) or labels_of(recipe.task, columns, path)
-    renderer = renderer_for(recipe.task, tokenizer, Rendering(recipe.data.prompt, labels, limit))
+    told = told_of(recipe.task, columns, path, recipe.data.labels)
+    renderer = renderer_for(recipe.task, tokenizer, Rendering(recipe.data.prompt, told.labels, limit, told.several))
     shown = tuple(
         _preview_row(renderer, row.line, row.data, str(recipe.data.train))
         for row in islice(iter_valid_rows(path, recipe.task, columns), rows)

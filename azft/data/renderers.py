@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from azft.data.class_rendering import ClassRenderer
 from azft.data.masking import ChatRenderer
 from azft.data.pairs import PairRenderer
 from azft.data.prompts import PromptRenderer
 from azft.data.rendering import Renderer
-from azft.data.template_probe import RefusalError
 from azft.data.source_target import SourceTargetRenderer
 from azft.data.span_rendering import SpanRenderer
 from azft.data.tag_rendering import TagRenderer
+from azft.data.template_probe import RefusalError
 from azft.data.text_rendering import TextRenderer
 from azft.data.tokenizer import ModelTokenizer
 from azft.tasks import TASKS, Task
@@ -30,19 +31,21 @@ class Rendering:
     labels: tuple[str, ...] = ()
     """What rows or tokens can be told to be, in order; () where the task knows no labels."""
     max_length: int | None = None
+    several: bool = False
+    """Whether a row may have several labels at once."""
 
 
 RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] = {
     "chat": lambda _task, tokenizer, _rendering: ChatRenderer(tokenizer),
     "text": lambda _task, tokenizer, _rendering: TextRenderer(tokenizer),
     "pair": lambda _task, tokenizer, _rendering: PairRenderer(tokenizer),
-    "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
-}
-
     "source-target": lambda task, tokenizer, rendering: SourceTargetRenderer(tokenizer, task, rendering.prompt),
     "class": lambda _task, tokenizer, rendering: ClassRenderer(tokenizer, rendering.labels, several=rendering.several),
     "tag": lambda _task, tokenizer, rendering: TagRenderer(tokenizer, rendering.labels),
     "span": lambda _task, tokenizer, rendering: SpanRenderer(tokenizer, rendering.max_length),
+    "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
+}
+
 
 def renderer_for(task: str, tokenizer: ModelTokenizer, rendering: Rendering | None = None) -> Renderer:
     """The renderer of a task's rows for a model; `AzftError` where the model can't be trained on the task."""

@@ -77,6 +77,13 @@ class RowChecker:
             return problems, None
         return problems, {name: self.kinds[name].normalise(value) for name, value in values.items()}
 
+    def labels_of(self, row: Mapping[str, Any]) -> Iterator[str]:
+        """The labels that a normalised row names, as often as it does."""
+        for name, value in row.items():
+            labels = self.kinds[name].labels
+            if labels is not None:
+                yield from labels(value)
+
     def digests(self, row: Mapping[str, Any]) -> tuple[int, int]:
         """Hashes of a normalised row and of what comes before the part that is learned; 0 where there is none."""
         kind = self.main_kind
@@ -102,7 +109,8 @@ class RowChecker:
 
     def _before_target(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that are not learned; all of them where the row has no target."""
-        return {name: value for name, value in row.items() if name != self.task.target}
+        target = self.task.target
+        return {name: v for name, v in row.items() if name != target and self.kinds[name].labels is None}
 
     def _missing(self, column: Column, data: Mapping[str, Any]) -> Problem:
         name = self.names[column.name]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from azft.data.formats import SPLITTABLE, read_batches
+from azft.data.label_counts import LabelCounts
 from azft.data.lane import LaneResult, RowText
 from azft.data.near_duplicates import Signatures
 from azft.data.rows import RowChecker
@@ -56,6 +57,7 @@ class Scan:
     before: array[int] = field(default_factory=lambda: array("Q"))
     lines: array[int] | None = None
     signatures: Signatures | None = None
+    labels: LabelCounts = field(default_factory=LabelCounts)
 
 
 def scan_file(
@@ -139,6 +141,7 @@ class _Scanner:
             return 0, 0, None, not any(problem.code == "empty-line" for problem in problems)
         if self.lane is not None and problems and all(problem.code == "unknown-column" for problem in problems):
             self._widen_lane({problem.values["column"] for problem in problems})
+        self.scan.labels.add(self.checker.labels_of(row), line)
         return *self.checker.digests(row), self.checker.text(row), True
 
     def _widen_lane(self, columns: set[str]) -> None:

@@ -21,6 +21,7 @@ from typing import IO
 
 import msgspec
 
+from azft.data.label_counts import LabelCounts
 from azft.data.near_duplicates import Signatures
 from azft.data.scan import Scan, scan_file
 from azft.data.tally import Tally
@@ -50,6 +51,7 @@ class _Header:
     samples: dict[str, list[tuple[int | None, dict[str, str]]]]
     sizes: list[int]
     has_lines: bool
+    labels: dict[str, tuple[int, int]]
 
 
 def scan_in_processes(pieces: Sequence[Piece], processes: int) -> list[Scan]:
@@ -97,7 +99,9 @@ def send(stream: IO[bytes], scan: Scan) -> None:
     if scan.signatures is not None:
         parts += [numbers.tobytes() for numbers in scan.signatures.arrays]
     tally, sizes = scan.tally, [len(part) for part in parts]
-    header = _Header(scan.line_count, scan.rows, tally.counts, tally.samples, sizes, scan.lines is not None)
+    header = _Header(
+        scan.line_count, scan.rows, tally.counts, tally.samples, sizes, scan.lines is not None, scan.labels.seen
+    )
     stream.write(msgspec.json.encode(header) + b"\n")
     for part in parts:
         stream.write(part)
@@ -124,6 +128,7 @@ def receive(stream: IO[bytes]) -> Scan:
         before=arrays[1],
         lines=arrays[2] if header.has_lines else None,
         signatures=signatures,
+        labels=LabelCounts(header.labels),
     )
 
 

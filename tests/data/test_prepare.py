@@ -79,7 +79,7 @@ def learned(folder: Path, split: str, model: Path) -> list[str]:
     """What the labels of each document decode to, in the order of the file."""
     dataset, tokenizer = open_dataset(folder, split), load_tokenizer(model)
     documents = [dataset.document(number) for number in range(len(dataset.document_offsets) - 1)]
-    return [tokenizer.decode(tokens[mask.astype(bool)].tolist()) for tokens, mask, _ in documents]
+    return [tokenizer.decode(tokens[mask.astype(bool)].tolist()) for tokens, mask, *_ in documents]
 
 
 def test_every_answer_is_learned_with_its_stop_token_and_nothing_else(
