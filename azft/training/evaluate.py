@@ -32,6 +32,7 @@ from azft.training.output import output_folder
 from azft.training.probe import LeakError
 from azft.training.snapshot import seed_everything
 from azft.training.text_metrics import TEXT_METRICS
+from azft.training.told import Sample
 
 
 def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trained: Path, output: Path) -> None:
@@ -55,12 +56,19 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
     prompts = _prompts(rows, parameters, for_metrics=bool(metrics))
     figures: dict[str, Figures] = {}
     answers: dict[str, list[str]] = {}
-    ask, reference = OBJECTIVES[rows.objective].reference, None
+    told: dict[str, list[Sample]] = {}
+    objective = OBJECTIVES[rows.objective]
+    ask, reference = objective.reference, None
     for which, candidate in _candidates(parameters, model, trained, numbers, rows):
         seed_everything(parameters.seed)
         if ask is not None and which == "base":
             reference = ask(candidate, [rows], numbers)
-        figures[which] = measure(candidate, rows, numbers, against=reference, beta=parameters.dpo_beta)
+        totals = totals_of(candidate, rows, numbers, against=reference, beta=parameters.dpo_beta)
+        figures[which] = objective.figures(totals)
+        if objective.samples is not None:
+            told[which] = objective.samples(
+                totals, lambda ids: plain_text(tokenizer, ids), parameters.evaluation.samples
+            )
         answers[which] = _answers(candidate, tokenizer, prompts, parameters.evaluation.max_new_tokens)
         measured = [number for number, prompt in enumerate(prompts) if prompt.references]
         for name in metrics if measured else ():
@@ -76,25 +84,30 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
                 **{which: answers[which][number] for which in answers},
             }
             for number, prompt in enumerate(prompts[: parameters.evaluation.samples])
-        ]
+        ] or _told_samples(told)
         write_bytes(folder / "samples.jsonl", b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
-        documents = (len(rows.document_offsets) - 1) // OBJECTIVES[rows.objective].documents_per_row
-        summary = {"split": rows.split, "rows": documents, "label_tokens": labels, **figures}
+        documents = (len(rows.document_offsets) - 1) // objective.documents_per_row
+        of_rows = len({source.row for source in rows.all_sources()}) or documents
+        summary = {"split": rows.split, "rows": of_rows, "label_tokens": labels, **figures}
         if metrics and measured:
             summary["generated_rows"] = len(measured)
         write_json(folder / "evaluation.json", summary)
 
 
 def measure(model: Any, rows: TokenDataset, numbers: Arithmetic, *, against: Any = None, beta: float = 0.0) -> Figures:
-    """What the rows' objective reports: loss per thing to be told, and how many are told right.
+    """What the rows' objective reports: loss per thing to be told, and how many are told right. Takes `totals_of`'s."""
+    return OBJECTIVES[rows.objective].figures(totals_of(model, rows, numbers, against=against, beta=beta))
+
+
+def totals_of(model: Any, rows: TokenDataset, numbers: Arithmetic, *, against: Any = None, beta: float = 0.0) -> Totals:
+    """What a model makes of held-out rows, in evaluation mode.
 
     `against` is what the base model says, for objectives that ask it (`preference.ask_reference`), with their `beta`.
     """
-    objective = OBJECTIVES[rows.objective]
     module, one_document = _module(model, rows.objective)
     if against is not None:
         module.against(against, beta)
-    totals = Totals(names=rows.labels)
+    totals = Totals(rows)
     for batch in _batches(rows, one_document=one_document):
         with numbers.autocast():
             score = module.score(batch.to(numbers.device))
@@ -104,7 +117,17 @@ def measure(model: Any, rows: TokenDataset, numbers: Arithmetic, *, against: Any
         if score.answers is not None:
             totals.answers.append(score.answers.cpu())
             totals.told.append(batch.labels.cpu())
-    return objective.figures(totals)
+            totals.sequences.append(getattr(batch, "sequences", ()))
+    return totals
+
+
+def _told_samples(told: dict[str, list[Sample]]) -> list[dict[str, str]]:
+    """What both models told about the same rows."""
+    names = list(told)
+    return [
+        {"prompt": of[0].prompt, "reference": of[0].reference, **{n: s.answer for n, s in zip(names, of, strict=True)}}
+        for of in zip(*told.values(), strict=True)
+    ]
 
 
 def _held_out(dataset: Path) -> TokenDataset:
@@ -121,8 +144,7 @@ def _candidates(
     """Base, then tuned model, one in memory at a time; an adapter is put onto the base that is there already."""
     adapter = (trained / adapters.CONFIG).is_file()
     options: dict[str, Any] = {
-        "head": OBJECTIVES[rows.objective].head,
-        "labels": rows.labels,
+        **OBJECTIVES[rows.objective].loading(rows.labels),
         "trust_remote_code": parameters.trust_remote_code,
     }
     dtype = numbers.compute if adapter else torch.float32  # as in training

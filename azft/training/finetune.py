@@ -108,8 +108,7 @@ def _base_model(parameters: FinetuneParameters, folder: Path, train: TokenDatase
     snapshot.seed_everything(parameters.training.seed)  # a new head's first weights
     model = models.load_model(
         folder,
-        head=OBJECTIVES[train.objective].head,
-        labels=train.labels,
+        **OBJECTIVES[train.objective].loading(train.labels),
         dtype=dtype,
         trust_remote_code=parameters.trust_remote_code,
         quantization=technique if isinstance(technique, Qlora) else None,

@@ -16,6 +16,12 @@ from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
 if TYPE_CHECKING:
     from azft.techniques import Qlora
 
+READING_HEADS = (
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoModelForQuestionAnswering",
+)
+"""Auto classes of models that tell something about a text instead of writing one."""
 _SAMPLED_BYTES = 1 << 22
 
 
@@ -24,6 +30,7 @@ def load_model(
     *,
     head: str = "AutoModelForCausalLM",
     labels: Sequence[str] = (),
+    problem: str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
     quantization: Qlora | None = None,
@@ -35,6 +42,7 @@ def load_model(
         head: The transformers auto class that gives it its head.
         labels: Names of the classes that the head tells apart, by number; a folder's own head must have as many, and
             one that is missing is made with random weights.
+        problem: What transformers calls the kind of classification, which decides how a pipeline reads the head.
         dtype: Type of the weights; by default the one they are stored in.
         trust_remote_code: Run Python code from the folder.
         quantization: Keep linear weights in 4 bits, as it says, and compute with them in `dtype`.
@@ -49,24 +57,20 @@ def load_model(
     import transformers
 
     quiet()
-    options = _named(labels)
+    options = _named(labels, problem)
     if quantization is not None:
         from azft.training.quantised import configuration
 
         empty = empty_model(folder, head=head, labels=labels, trust_remote_code=trust_remote_code)
         options["quantization_config"] = configuration(quantization, empty, dtype or torch.float32)
     try:
-        return (
-            getattr(transformers, head)
-            .from_pretrained(
-                folder,
-                **options,
-                dtype="auto" if dtype is None else dtype,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-            .eval()
+        model = getattr(transformers, head).from_pretrained(
+            folder,
+            **options,
+            dtype="auto" if dtype is None else dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            local_files_only=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if "auto_map" in config and not trust_remote_code:
@@ -79,6 +83,11 @@ def load_model(
             f"The model in {folder} can't be loaded: {first_line}",
             fix="Check that the folder is complete and that the installed transformers knows this architecture.",
         ) from error
+    if head in READING_HEADS and model.config.pad_token_id is None:
+        # A decoder is read at its last token, which it finds by the filler behind it.
+        end = model.config.eos_token_id
+        model.config.pad_token_id = end[0] if isinstance(end, list) else end
+    return model.eval()
 
 
 def empty_model(
@@ -86,6 +95,7 @@ def empty_model(
     *,
     head: str = "AutoModelForCausalLM",
     labels: Sequence[str] = (),
+    problem: str | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
     """A model without weights, on torch's meta device: what `load_model` would give, in shapes. Takes its arguments."""
@@ -93,15 +103,17 @@ def empty_model(
 
     folder = find_model_folder(folder)
     config = transformers.AutoConfig.from_pretrained(
-        folder, **_named(labels), trust_remote_code=trust_remote_code, local_files_only=True
+        folder, **_named(labels, problem), trust_remote_code=trust_remote_code, local_files_only=True
     )
     with torch.device("meta"):
         return getattr(transformers, head).from_config(config, trust_remote_code=trust_remote_code)
 
 
-def _named(labels: Sequence[str]) -> dict[str, Any]:
+def _named(labels: Sequence[str], problem: str | None) -> dict[str, Any]:
+    if not labels:
+        return {}
     named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
-    return named if labels else {}
+    return named if problem is None else {**named, "problem_type": problem}
 
 
 def check_folder(folder: Path) -> dict[str, Any]:

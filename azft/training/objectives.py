@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from azft.training.batches import assemble, budgeted, share
+from azft.training.classes import ClassesLoss, ClassLoss, TagLoss, class_figures, classes_figures, tag_figures
+from azft.training.padded import assemble_padded
 from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
 from azft.training.probe import token_loss
 from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs
+from azft.training.spans import SpanLoss, span_figures
+from azft.training.told import class_samples, classes_samples, span_samples, tag_samples
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
     from azft.data.dataset import Document, TokenDataset
+    from azft.training.told import Decode, Sample
 
 
 class AnyBatch(Protocol):
@@ -44,8 +49,7 @@ Figures = dict[str, float]
 class Totals:
     """What a model made of held-out rows: sums over all that was to be told, and each of it where a module says it."""
 
-    names: tuple[str, ...] = ()
-    """The data set's labels."""
+    rows: TokenDataset
     loss: float = 0.0
     correct: int = 0
     labels: int = 0
@@ -53,6 +57,27 @@ class Totals:
     """Tensors of `Score.answers`, a batch each."""
     told: list[Any] = field(default_factory=list)
     """Tensors of the batches' labels."""
+    sequences: list[tuple[int, ...]] = field(default_factory=list)
+    """Numbers of the batches' sequences, where those batches know them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data set's labels."""
+        return self.rows.labels
+
+    @property
+    def said(self) -> torch.Tensor:
+        """All answers, (labels, ...)."""
+        import torch
+
+        return torch.cat(self.answers)
+
+    @property
+    def right(self) -> torch.Tensor:
+        """What they should be, in the same order: (labels, width)."""
+        import torch
+
+        return torch.cat(self.told)
 
     @property
     def mean_loss(self) -> float:
@@ -88,10 +113,18 @@ class Objective:
     `against`; see `preference.ask_reference`."""
     documents_per_row: int = 1
     """A pair is two."""
+    samples: Callable[[Totals, Decode, int], list[Sample]] | None = None
+    """What was told about the first so many rows, as text; None for models that write."""
+    problem: str | None = None
+    """What transformers calls the problem in the config of such a model: how a pipeline turns logits into scores."""
     writes: bool = False
     """Whether such a model answers a prompt with text."""
     pads: bool = False
     """Whether a batch's documents are filled up to the longest, so that they should be about equally long."""
+
+    def loading(self, labels: Sequence[str]) -> dict[str, Any]:
+        """How `models.load_model` and `empty_model` make a model with the head for it."""
+        return {"head": self.head, "labels": labels, "problem": self.problem}
 
     def batch_of(self, dataset: TokenDataset, sequences: Sequence[int]) -> Any:
         """The batch made of some sequences of a dataset."""
@@ -130,6 +163,44 @@ OBJECTIVES: dict[str, Objective] = {
         assemble=assemble_pairs,
         figures=token_figures,
         writes=True,
+        pads=True,
+    ),
+    "class": Objective(
+        head="AutoModelForSequenceClassification",
+        peft_task="SEQ_CLS",
+        problem="single_label_classification",
+        make=lambda model, _one_document: ClassLoss(model),
+        assemble=assemble_padded,
+        figures=class_figures,
+        samples=class_samples,
+        pads=True,
+    ),
+    "classes": Objective(
+        head="AutoModelForSequenceClassification",
+        peft_task="SEQ_CLS",
+        problem="multi_label_classification",
+        make=lambda model, _one_document: ClassesLoss(model),
+        assemble=assemble_padded,
+        figures=classes_figures,
+        samples=classes_samples,
+        pads=True,
+    ),
+    "tag": Objective(
+        head="AutoModelForTokenClassification",
+        peft_task="TOKEN_CLS",
+        make=lambda model, _one_document: TagLoss(model),
+        assemble=assemble_padded,
+        figures=tag_figures,
+        samples=tag_samples,
+        pads=True,
+    ),
+    "span": Objective(
+        head="AutoModelForQuestionAnswering",
+        peft_task="QUESTION_ANS",
+        make=lambda model, _one_document: SpanLoss(model),
+        assemble=assemble_padded,
+        figures=span_figures,
+        samples=span_samples,
         pads=True,
     ),
     "preference": Objective(

@@ -42,8 +42,7 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
     """
     training = _read(trained / "training.json")
     options: dict[str, Any] = {
-        "head": OBJECTIVES[training["objective"]].head,
-        "labels": training["labels"],
+        **OBJECTIVES[training["objective"]].loading(training["labels"]),
         "trust_remote_code": parameters.trust_remote_code,
     }
     dtype = stored_dtype(model)

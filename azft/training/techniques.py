@@ -121,7 +121,6 @@ def trainable_share(
 
     EVA hands ranks out by the data, so that its count can differ by what it moves between modules of different width.
     """
-    head = OBJECTIVES[objective].head
-    model = empty_model(folder, head=head, labels=labels, trust_remote_code=trust_remote_code)
+    model = empty_model(folder, **OBJECTIVES[objective].loading(labels), trust_remote_code=trust_remote_code)
     with torch.device("meta"):
         return parameter_counts(prepare(model, technique))
