@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azft.emulator import compute, job_bodies, job_states, run_documents
+from azft.emulator import compute, job_bodies, job_states, operations, run_documents
 from azft.emulator.http import WORKSPACE, ApiError, Request, Response, Route, not_found
 from azft.emulator.job_outputs import place_of
 from azft.emulator.job_states import JOB
 from azft.emulator.state import Document
-from azft.emulator.workspace import resource_id, system_data
+from azft.emulator.workspace import resource_id, system_data, workspace_guid
 
 if TYPE_CHECKING:
     from azft.emulator.app import Emulator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PAGE = 100
 _SERVERLESS = "serverless"
 _TYPE = "Microsoft.MachineLearningServices/workspaces/jobs"
+_CANCELS = "providers/Microsoft.MachineLearningServices/locations/{location}/mfeOperationResults"
 
 
 def put_job(emu: Emulator, request: Request) -> Response:
@@ -74,10 +75,29 @@ def list_jobs(emu: Emulator, request: Request) -> Response:
 
 
 def cancel_job(emu: Emulator, request: Request) -> Response:
-    """POST cancel: returns when it is asked for."""
+    """POST cancel: 202 and where to ask for its end; 200 for a job that has ended, which stays as it is."""
     name = str(_find(emu, request.params["name"])["name"])
+    if _ended(emu, name):
+        return Response(200, None)
     job_states.cancel(emu, name)
-    return Response(200, None)
+    base = f"/subscriptions/{emu.settings.subscription}/{_CANCELS.format(location=emu.settings.location)}"
+    where = f"{base}/jc:{workspace_guid(emu)}:{name}"
+    version = request.query.get("api-version", "")
+    headers = {"Location": f"{emu.url}{where}?api-version={version}", "Retry-After": str(operations.POLL_SECONDS)}
+    return Response(202, None, headers)
+
+
+def get_cancel(emu: Emulator, request: Request) -> Response:
+    """GET where a cancel sent its client: 202 until the job has ended, then 200."""
+    name = str(_find(emu, request.params["operation"].rpartition(":")[2])["name"])
+    if _ended(emu, name):
+        return Response(200, None)
+    return Response(202, None, {"Location": request.url, "Retry-After": str(operations.POLL_SECONDS)})
+
+
+def _ended(emu: Emulator, name: str) -> bool:
+    run = job_states.observe(emu, name)
+    return run is None or run["status"] in run_documents.TERMINAL
 
 
 def delete_job(emu: Emulator, request: Request) -> Response:
@@ -85,11 +105,8 @@ def delete_job(emu: Emulator, request: Request) -> Response:
     name = request.params["name"]
     if emu.state.get(JOB, name) is None:
         return Response(204)
-    run = job_states.observe(emu, name)
-    if run is not None and run["status"] not in run_documents.TERMINAL:
-        raise ApiError(
-            409, "Conflict", f"Job {name} is in state {run['status']}; only a job that has ended can be deleted."
-        )
+    if not _ended(emu, name):
+        raise ApiError(409, "Conflict", f"Job {name} has not ended; only a job that has ended can be deleted.")
     with emu.state.transaction():
         emu.state.delete(JOB, name)
         run_documents.forget(emu, name)
@@ -102,6 +119,7 @@ ROUTES = (
     Route("PUT", WORKSPACE + "/jobs/{name}", put_job),
     Route("DELETE", WORKSPACE + "/jobs/{name}", delete_job),
     Route("POST", WORKSPACE + "/jobs/{name}/cancel", cancel_job),
+    Route("GET", f"/subscriptions/{{subscription}}/{_CANCELS}/{{operation}}", get_cancel),
 )
 
 

@@ -99,8 +99,12 @@ def test_cancel_ends_the_process(toys: ToyJobs) -> None:
     submit(toys, "one")
     toys.until(lambda: toys.starts() == 1)
     process = int((toys.control / "starts.txt").read_text().split()[1])
-    toys.client.jobs.begin_cancel("one").result()
-    assert toys.ended("one") == "Canceled"
+    poller = toys.client.jobs.begin_cancel("one")
+    asked = azure_sdk.sent(toys.emu, "/jobs/one/cancel")
+    assert [entry["status"] for entry in asked] == [202]
+    poller.result()  # asks again until the job has ended
+    assert toys.status("one") == "Canceled"
+    assert azure_sdk.sent(toys.emu, "/mfeOperationResults/", ":one")
     assert not Path(f"/proc/{process}").exists()
 
 

@@ -154,8 +154,12 @@ def test_a_mishap_fails_the_job(wire: Wire, fault: str) -> None:
 def test_a_canceled_job_stays_canceled(wire: Wire) -> None:
     wire.put("one")
     wire.emu.clock.advance(40)
-    assert wire.ask("POST", "jobs/one/cancel").status_code == 200
+    accepted = wire.ask("POST", "jobs/one/cancel")
+    assert accepted.status_code == 202
+    assert int(accepted.headers["Retry-After"]) > 0
+    assert requests.get(accepted.headers["Location"], headers=wire.headers, timeout=30).status_code == 200
     assert wire.status("one") == "Canceled"
+    assert wire.ask("POST", "jobs/one/cancel").status_code == 200  # there is nothing to wait for
     wire.emu.clock.advance(1000)
     assert wire.status("one") == "Canceled"
     assert wire.ask("GET", "models/tuned/versions/1").status_code == 404
