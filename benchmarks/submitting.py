@@ -32,7 +32,9 @@ from benchmarks.steps import lay_out
 HERE = Path(__file__).parent
 AZFT = [str(Path(sys.executable).parent / "azft")]
 MAAP = ["--mode", "maap", "--set", "modes.maap.compute=gpu"]
-LANES = ("azft", "SDK used plainly", "azure-jobs (one command job)")
+LANES = ("azft", "SDK used plainly", "SDK used plainly, one command job", "azure-jobs, one command job")
+"""The first two send the same pipeline: four steps, their components and environments, data, parameters. azure-jobs has
+no pipelines, and sends neither data nor components: its peer is the third, the same code and image in one job."""
 
 
 class Measured(dict[str, float]):
@@ -82,7 +84,8 @@ def one_round(work: Path, number: int) -> dict[tuple[str, str], Measured | str]:
                 command = {
                     LANES[0]: [*AZFT, "submit", "plan.json", "--no-wait", "-o", "none", *again],
                     LANES[1]: [*lane_script, "sdk", "plan.json", str(code), "parameters", name],
-                    LANES[2]: [*lane_script, "azure-jobs", str(code), name],
+                    LANES[2]: [*lane_script, "sdk-command", str(code), name],
+                    LANES[3]: [*lane_script, "azure-jobs", str(code), name],
                 }[lane]
                 try:
                     results[lane, which] = submission(emu, command, variables, folder)
