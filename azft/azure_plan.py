@@ -15,7 +15,7 @@ import orjson
 
 from azft.catalog import Located, ResolvedModel, locate_model, resolve_model
 from azft.catalog.folder import cached_sha256, folder_identity
-from azft.catalog.system_pipelines import component_id, system_pipelines
+from azft.catalog.system_pipelines import SystemPipeline, component_id, system_pipelines
 from azft.errors import FindingsError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity
@@ -24,6 +24,7 @@ from azft.planned_uploads import data_uploads, model_upload, own_uploads
 from azft.recipe_file import RecipeFile
 from azft.targets import finetuning, system
 from azft.targets.bills import bills
+from azft.targets.columns import columns_given
 from azft.targets.data import ROLES, count_rows, data_findings
 from azft.targets.machines import Machines, choose_machines, machine_findings
 from azft.targets.models import (
@@ -36,7 +37,7 @@ from azft.targets.models import (
     route_findings,
 )
 from azft.targets.own import OWN_PIPELINE
-from azft.targets.table import Scalar, Setting, Table, finding, not_offered, translate
+from azft.targets.table import Scalar, Setting, Table, finding, not_offered, task_not_offered, translate
 
 Service = Literal["serverless-finetuning", "pipeline", "system-pipeline", "finetuning-job"]
 _SERVICES: dict[str, Service] = {"azft": "pipeline", "system": "system-pipeline", "finetuning": "finetuning-job"}
@@ -94,7 +95,8 @@ class _Draft:
         located = locate_model(recipe_file)
         machines = Machines(None, 1) if mode == "maas" else choose_machines(recipe)
         nodes = 1 if mode == "maas" else recipe.modes.maap.nodes
-        rows = count_rows(recipe_file.resolve(recipe.data.train)) if service == "system-pipeline" else None
+        system_rows = service == "system-pipeline"
+        rows = count_rows(recipe_file.resolve(recipe.data.train)) if system_rows else None
         files = planned_inputs(recipe_file, ROLES[service])
         if service == "system-pipeline":
             files += tuple(_parameter_files(recipe_file))
@@ -106,7 +108,12 @@ class _Draft:
             given=give_model(located, service=service),
             machines=machines,
             inputs=files,
-            setting=Setting(recipe, ranks=nodes * machines.gpus_per_node, rows=rows),
+            setting=Setting(
+                recipe,
+                ranks=nodes * machines.gpus_per_node,
+                rows=rows,
+                columns=columns_given(recipe_file) if system_rows else {},
+            ),
         )
 
     @property
@@ -139,11 +146,15 @@ class _Draft:
             idle_seconds=maap.idle_seconds if maap and maap.compute else None,
             marketplace=needs_marketplace(self.located.row, self.service),
             hyperparameters=self._hyperparameters(),
-            component=component_id(system_pipelines()[recipe.task]) if self.service == "system-pipeline" else None,
+            component=component_id(pipeline) if (pipeline := self.pipeline()) is not None else None,
             parameters=self._parameters(),
             uploads=tuple(uploads),
         )
         return target.model_copy(update={"bills": tuple(bills(recipe, target))})
+
+    def pipeline(self) -> SystemPipeline | None:
+        """The registry's pipeline of the task; None for another service, or a task that has none there."""
+        return system_pipelines().get(self.recipe_file.recipe.task) if self.service == "system-pipeline" else None
 
     def _model_id(self) -> str:
         if self.given is None:
@@ -172,9 +183,8 @@ class _Draft:
             told |= {name: str(value) for name, value in self.recipe_file.recipe.modes.maap.parameters.items()}
         return told
 
-    def _mapped(self) -> dict[str, Scalar]:
+    def _mapped(self, pipeline: SystemPipeline) -> dict[str, Scalar]:
         recipe = self.recipe_file.recipe
-        pipeline = system_pipelines()[recipe.task]
         mapped = translate(system.SYSTEM, self.setting)
         mapped |= system.machine_parameters(recipe, self.machines.gpus_per_node)
         mapped["task_name"] = pipeline.task_name
@@ -183,12 +193,12 @@ class _Draft:
         return mapped
 
     def _parameters(self) -> dict[str, Scalar]:
-        if self.service != "system-pipeline":
+        if (pipeline := self.pipeline()) is None:
             return {}
         recipe = self.recipe_file.recipe
-        known = system_pipelines()[recipe.task].inputs
+        known = pipeline.inputs
         own = {n: v for n, v in recipe.modes.maap.parameters.items() if n in known and not known[n].is_asset}
-        return {**self._mapped(), **own}
+        return {**self._mapped(pipeline), **own}
 
     def findings(self, target: Target) -> Iterator[Finding]:
         """Every problem that can be seen from here."""
@@ -204,15 +214,20 @@ class _Draft:
         else:
             yield from machine_findings(recipe_file, self.machines)
         if service in ("serverless-finetuning", "finetuning-job"):
+            if recipe_file.recipe.task not in finetuning.TASKS:
+                yield task_not_offered(recipe_file, "fine-tuning jobs know no such task", finetuning.TASKS)
             yield from finetuning.mapping_findings(recipe_file, on_machines=service == "finetuning-job")
         elif service == "system-pipeline":
             yield from self._system_findings(target)
 
     def _system_findings(self, target: Target) -> Iterator[Finding]:
         recipe_file = self.recipe_file
-        pipeline = system_pipelines()[recipe_file.recipe.task]
+        pipeline = self.pipeline()
+        if pipeline is None:
+            yield task_not_offered(recipe_file, "the registry has no pipeline for it", system_pipelines())
+            return
         yield from system.mapping_findings(recipe_file, self.setting)
-        yield from system.own_parameters(recipe_file, pipeline, self._mapped())
+        yield from system.own_parameters(recipe_file, pipeline, self._mapped(pipeline))
         keys = system.keys_of_parameters()
         deepspeed = next((entry.path for entry in self.inputs if entry.role == "deepspeed"), None)
         told: dict[str, Scalar] = {**target.parameters}
@@ -250,7 +265,8 @@ def data_check_findings(recipe_file: RecipeFile, located: Located) -> Iterator[F
 def _parameter_files(recipe_file: RecipeFile) -> Iterator[PlannedInput]:
     """Files that `modes.maap.parameters` names: a DeepSpeed configuration, for one."""
     recipe = recipe_file.recipe
-    inputs = system_pipelines()[recipe.task].inputs
+    pipeline = system_pipelines().get(recipe.task)
+    inputs = pipeline.inputs if pipeline is not None else {}
     for name, value in recipe.modes.maap.parameters.items():
         if name in inputs and inputs[name].type == "uri_file" and name not in system.DATA_INPUTS.values():
             path = recipe_file.resolve(Path(str(value)))

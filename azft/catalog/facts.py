@@ -13,9 +13,10 @@ from azft.files import canonical_json, sha256_bytes
 def facts_sha256(model: str, sizes: Iterable[str], system_task: str | None) -> str:
     """Hex SHA-256 over what the catalog says about a model, VM sizes and (for a system pipeline) a task's pipeline."""
     row = find(model)
+    pipeline = system_pipelines().get(system_task) if system_task else None
     rows = {
         "model": row.model_dump(mode="json") if row else None,
         "sizes": [found.model_dump(mode="json") if (found := find_size(name)) else None for name in sizes],
-        "pipeline": system_pipelines()[system_task].model_dump(mode="json") if system_task else None,
+        "pipeline": pipeline.model_dump(mode="json") if pipeline else None,
     }
     return sha256_bytes(canonical_json(rows))

@@ -10,20 +10,10 @@ from azft.payloads.common import data_references, model_reference
 from azft.pipeline import need_sdk
 from azft.plan import Plan
 from azft.tags import labels
+from azft.targets.finetuning import TASKS
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
-
-TASKS = {
-    "chat-completion": "chatCompletion",
-    "text-generation": "textCompletion",
-    "text-classification": "textClassification",
-    "question-answering": "questionAnswering",
-    "summarization": "textSummarization",
-    "token-classification": "tokenClassification",
-    "translation": "textTranslation",
-}
-"""What the service calls azft's tasks."""
 
 
 def build(plan: Plan, *, name: str, run: str, references: Mapping[str, str]) -> Job:

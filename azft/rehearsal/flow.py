@@ -38,6 +38,8 @@ NOT_SHOWN = (
     "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
     "how long it takes and what it costs there",
 )
+_QUIET = "left out: the emulator serves models that chat"
+_REGISTERED = "its result can be registered (deploying it is not shown: the emulator serves models that chat)"
 _TOKENS = 48
 """Of the one answer."""
 
@@ -110,6 +112,7 @@ class _Work:
 
     def play(self, stage: Rehearsal, plan: Plan, access: Access) -> Report:
         assert plan.target is not None
+        talks = plan.recipe["task"] == "chat-completion"
         with self.part("stage") as say:
             made = stage.ready(plan, cluster=not access.create_compute)
             say(f"the emulator at {stage.emulator.url} has {', '.join(made) or 'all that it needs'}")
@@ -119,13 +122,22 @@ class _Work:
         with self.part("register") as say:
             model = api.register(run, on_event=self.tell)
             say(f"{model.reference} ({model.type}), by {model.registered_by}")
+        question, answer, name = "", "", ""
         with self.part("deploy") as say:
-            endpoint = api.deploy(run, on_event=self.tell)
-            say(_served(endpoint))
+            if talks:
+                endpoint = api.deploy(run, on_event=self.tell)
+                name = endpoint.name
+                say(_served(endpoint))
+            else:
+                say(_QUIET)
         with self.part("chat") as say:
-            question = first_question(plan)
-            answer = "".join(api.open_endpoint(endpoint.name).reply(question, max_new_tokens=_TOKENS))
-            say(f"asked {_short(question[-1]['content'])}, it said {_short(answer)}")
+            if talks:
+                asked = first_question(plan)
+                question = asked[-1]["content"]
+                answer = "".join(api.open_endpoint(name).reply(asked, max_new_tokens=_TOKENS))
+                say(f"asked {_short(question)}, it said {_short(answer)}")
+            else:
+                say(_QUIET)
         with self.part("down") as say:
             ended = [outcome for outcome in api.down(on_event=self.tell) if outcome.ended]
             if left := api.inventory().items:
@@ -137,15 +149,15 @@ class _Work:
             run=run.name,
             mode=plan.mode,
             service=plan.target.service,
-            endpoint=endpoint.name,
-            question=question[-1]["content"],
+            endpoint=name,
+            question=question,
             answer=answer,
             requests=requests,
             home=str(stage.home),
             parts=tuple(self.parts),
             shown=(
                 "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
-                "its result can be registered and deployed, and answers a question",
+                "its result can be registered and deployed, and answers a question" if talks else _REGISTERED,
                 "azft down ends everything that azft started; nothing is left that bills",
             ),
         )

@@ -14,6 +14,7 @@ from typing import Any
 from azft.errors import UsageError
 from azft.parameters import FinetuneParameters, PrepareParameters
 from azft.recipe import Distribution, Training
+from azft.targets.columns import INPUTS, SQUAD
 from azft.techniques import Full, Lora, Technique
 
 WITHOUT_EFFECT = {
@@ -38,6 +39,7 @@ WITHOUT_EFFECT = {
 _LONGEST = 4096
 """Tokens of a sequence where the service would take the model's own limit; rehearsals are short."""
 
+_COMPLETION = INPUTS["text-generation"]["completion"]
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
 
 
@@ -102,6 +104,7 @@ def read_hyperparameters(given: Mapping[str, str], *, task: str, has_validation:
         "early_stopping_patience": max(1, patience) if stopping else None,
         "early_stopping_threshold": reader.take("early_stopping_threshold", _number, 0.0),
     }
+    columns = _columns(reader, task)
     technique = _technique(reader)
     warmup_steps = reader.take("warmup_steps", _integer, 0)
     if stopping and strategy in {"disable", "no"}:
@@ -114,7 +117,7 @@ def read_hyperparameters(given: Mapping[str, str], *, task: str, has_validation:
     return Settings(
         prepare=PrepareParameters(
             task=task,
-            columns={},
+            columns=columns,
             prompt=None,
             labels=(),
             validation_split=None if has_validation else 0.1,
@@ -133,6 +136,18 @@ def read_hyperparameters(given: Mapping[str, str], *, task: str, has_validation:
         warmup_steps=max(0, warmup_steps),
         notes=notes,
     )
+
+
+def _columns(reader: _Reader, task: str) -> dict[str, str]:
+    """The file's columns by the task's names; a pipeline is told of them, a fine-tuning job is not."""
+    named = INPUTS.get(task, {})
+    told = {name: reader.take(name, str, "") for name in dict.fromkeys(named.values())}
+    if task == "question-answering":
+        for name in SQUAD:
+            reader.take(name, str, "")
+    if task == "text-generation":  # one input names a whole text, or the prompt of a completion
+        named = {column: name for column, name in named.items() if column != ("text", "prompt")[not told[_COMPLETION]]}
+    return {column: told[name] for column, name in named.items() if told[name]}
 
 
 def _technique(reader: _Reader) -> Technique:

@@ -38,8 +38,10 @@ def plain_folder(folder: Path, scratch: Path) -> Path:
     return scratch
 
 
-def write_mlflow_folder(target: Path, *, task: str, tokenizer_files: list[Path]) -> None:
-    """Finish an MLflow folder whose `data/model` is filled: the tokenizer's own place, and MLmodel."""
+def write_mlflow_folder(
+    target: Path, *, task: str, tokenizer_files: list[Path], head: str = "AutoModelForCausalLM"
+) -> None:
+    """Finish an MLflow folder whose `data/model` is filled: the tokenizer's place, and MLmodel, which names `head`."""
     tokenizer = target / "data" / "tokenizer"
     tokenizer.mkdir(parents=True, exist_ok=True)
     for file in tokenizer_files:
@@ -50,7 +52,7 @@ def write_mlflow_folder(target: Path, *, task: str, tokenizer_files: list[Path])
                 "code": None,
                 "model_data": "data",
                 "task_type": task,
-                "hf_pretrained_class": "AutoModelForCausalLM",
+                "hf_pretrained_class": head,
                 "huggingface_tokenizer_class": "AutoTokenizer",
             },
             "python_function": {"data": "data", "loader_module": "azureml.evaluate.mlflow.hftransformers"},

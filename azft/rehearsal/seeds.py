@@ -30,6 +30,7 @@ from azft.plan import Plan, Target
 from azft.recipe import Recipe
 from azft.recipe_file import RecipeFile
 from azft.rehearsal.model_folder import write_mlflow_folder
+from azft.targets.system import COLUMN_INPUTS
 
 _REGISTRY_ID = re.compile(
     r"^azureml://registries/([^/]+)/(models|components)/([^/]+)(?:/(?:versions/([^/]+)|labels/.+))?$"
@@ -142,7 +143,7 @@ def component_spec(pipeline: SystemPipeline, version: str = _NEWEST) -> dict[str
 
 def trainer_command_line(pipeline: SystemPipeline) -> str:
     """What the component runs. Values are quoted, as Azure's components do; they may hold neither ' nor a backslash."""
-    known = system_pipelines()["chat-completion"].inputs  # what a task has besides names columns, which it refuses
+    known = {*system_pipelines()["chat-completion"].inputs, *COLUMN_INPUTS}  # more the trainer does not take
     told = [name for name, entry in pipeline.inputs.items() if name in known and _is_for_the_trainer(name, entry)]
     values = (_option(pipeline.inputs[name], f"--set {name}='${{{{inputs.{name}}}}}'") for name in told)
     parts = [

@@ -25,9 +25,15 @@ from azft.errors import AzftError, UsageError
 from azft.parameters import FinetuneParameters
 from azft.rehearsal.hyperparameters import read_hyperparameters
 from azft.rehearsal.model_folder import plain_folder, write_mlflow_folder
+from azft.targets.finetuning import TASKS
 
-_TASKS = {"chatcompletion": "chat-completion"}
-"""The service's task types, letters only, and the task that azft trains for them."""
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalpha())
+
+
+_TASKS = {_letters(name): task for task, theirs in TASKS.items() for name in (task, theirs)}
+"""azft's tasks and the service's task types, letters only, and the task that azft trains for them."""
 
 
 class Job(BaseModel):
@@ -67,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = None) -> None:
     """Carry a job out. `work` keeps the checkpoints; `output` becomes an MLflow model folder."""
-    task = _TASKS.get("".join(letter for letter in job.task.lower() if letter.isalpha()))
+    task = _TASKS.get(_letters(job.task))
     if task is None:
         raise UsageError(f"The task type '{job.task}' is not supported by the rehearsal's trainer.")
     settings = read_hyperparameters(job.hyperparameters, task=task, has_validation=job.validation is not None)
@@ -110,9 +116,9 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     shutil.rmtree(output / "data", ignore_errors=True)
     target = output / "data" / "model"
     target.mkdir(parents=True)
+    made = orjson.loads((trained / "training.json").read_bytes())
+    head = OBJECTIVES[made["objective"]].head
     if (trained / adapters.CONFIG).is_file():
-        made = orjson.loads((trained / "training.json").read_bytes())
-        head = OBJECTIVES[made["objective"]].head
         base = models.load_model(model, head=head, labels=made["labels"], dtype=torch.float32)
         models.save_model(merge(base, trained), target, models.stored_dtype(model))
     else:
@@ -124,7 +130,7 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     tokenizer = [file for file in sorted(target.iterdir()) if file.name not in before or "token" in file.name]
     if (model / "generation_config.json").is_file():
         shutil.copyfile(model / "generation_config.json", target / "generation_config.json")
-    write_mlflow_folder(output, task=task, tokenizer_files=tokenizer)
+    write_mlflow_folder(output, task=task, tokenizer_files=tokenizer, head=head)
 
 
 def _fill(target: Path, source: Path) -> None:

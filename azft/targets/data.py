@@ -52,7 +52,7 @@ def data_findings(
             fix = "Add rows, or train on them with azft's own pipeline: --mode local, or maap with pipeline: azft."
             yield finding(recipe_file, "data.train", "few-rows", Severity.ERROR, f"{message}{LEAST_ROWS}.", fix)
     for column, named in recipe.data.columns.items():
-        if named != column:
+        if named != column and (fine_tuning or recipe.task == "chat-completion"):
             message = f"{whose} reads the column `{column}`, and the file's is `{named}`."
             fix = "Rename the column in the file. --mode maap with pipeline: azft takes it as it is."
             yield finding(recipe_file, f"data.columns.{column}", "data-column", Severity.ERROR, message, fix)

@@ -27,6 +27,17 @@ _OWN = "azft's own pipeline takes it: --mode maap, with modes.maap.pipeline: azf
 _ITSELF = "the service chooses it"
 _ADAPTER = "the service chooses its adapter"
 
+TASKS = {
+    "chat-completion": "chatCompletion",
+    "text-generation": "textCompletion",
+    "text-classification": "textClassification",
+    "question-answering": "questionAnswering",
+    "summarization": "textSummarization",
+    "token-classification": "tokenClassification",
+    "translation": "textTranslation",
+}
+"""What the service calls azft's tasks."""
+
 FINETUNING: Table = {
     "name": Elsewhere("the job's name, display name and experiment"),
     "description": Elsewhere("the job's description"),
@@ -138,6 +149,10 @@ def mapping_findings(recipe_file: RecipeFile, *, on_machines: bool) -> Iterator[
         message = f"`technique.name: {recipe.technique.name}` can't be had: the service trains adapters."
         fix = "Say technique.name: lora, or take --mode maap with pipeline: azft."
         yield finding(recipe_file, "technique.name", "technique", Severity.ERROR, message, fix)
+    if recipe.task in TASKS and recipe.task != "chat-completion":
+        message = f"Which columns the service reads for {recipe.task} is published nowhere: rows go as they are."
+        fix = "Its own pipelines can be told: --mode maap with modes.maap.pipeline: system, or azft for azft's."
+        yield finding(recipe_file, "task", "columns-unpublished", Severity.WARNING, message, fix)
     epochs = recipe.training.epochs
     if epochs != int(epochs):
         message = f"`training.epochs: {plain(epochs)}` can't be had: the service counts whole epochs."

@@ -11,6 +11,7 @@ from azft.findings import Finding, Severity
 from azft.recipe import Recipe
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
+from azft.targets.columns import INPUTS, SQUAD, column_findings, column_inputs
 from azft.targets.table import (
     TECHNIQUE_DETAILS,
     Elsewhere,
@@ -26,9 +27,10 @@ from azft.targets.table import (
 from azft.techniques import Full, Lora
 
 _OWN = "modes.maap.pipeline: azft takes it."
-_PRECISION = {"auto": "16", "bf16": "16", "fp32": "32"}
+_PRECISION = {"auto": "16", "bf16": "16", "fp16": "16", "fp32": "32"}
 DATA_INPUTS = {"train": "train_file_path", "validation": "validation_file_path", "test": "test_file_path"}
 """The pipeline's inputs for the recipe's files."""
+COLUMN_INPUTS = tuple(dict.fromkeys([*(name for task in INPUTS.values() for name in task.values()), *SQUAD]))
 FORBIDDEN = ("'", "\\")
 """The service pastes values into a shell command."""
 
@@ -116,7 +118,7 @@ SYSTEM: Table = {
         "the pipeline splits by its own rule", "Name a file: data.validation", quiet=True
     ),
     "data.test": Elsewhere("test_file_path"),
-    "data.columns": Elsewhere("checked: the pipeline reads the column `messages`"),
+    "data.columns": Told(COLUMN_INPUTS, column_inputs, "those of the task; chats must stand in `messages`"),
     "data.prompt": NotOffered("the service has prompts of its own", _OWN, quiet=True),
     "data.labels": NotOffered("the service finds the labels in the rows", quiet=True),
     "data.long_rows": NotOffered("the pipeline cuts rows off at max_seq_length", _OWN),
@@ -140,7 +142,7 @@ SYSTEM: Table = {
     "training.max_length": told("max_seq_length", lambda s: s.recipe.training.max_length),
     "training.packing": NotOffered("the pipeline pads rows, it doesn't pack them", _OWN),
     "training.precision": told(
-        "precision", lambda s: _PRECISION[s.recipe.training.precision], "16 for auto and bf16, 32 for fp32"
+        "precision", lambda s: _PRECISION[s.recipe.training.precision], "16 for auto, bf16 and fp16, 32 for fp32"
     ),
     "training.weight_decay": told("weight_decay", lambda s: s.recipe.training.weight_decay),
     "training.adam_beta1": told("adam_beta1", lambda s: s.recipe.training.adam_beta1),
@@ -195,6 +197,7 @@ def machine_parameters(recipe: Recipe, gpus_per_node: int) -> dict[str, Scalar]:
 def mapping_findings(recipe_file: RecipeFile, setting: Setting) -> Iterator[Finding]:
     """Where a recipe's value can't be said exactly in the pipeline's words."""
     recipe = recipe_file.recipe
+    yield from column_findings(recipe_file, setting.columns)
     if not isinstance(recipe.technique, Lora | Full):
         message = f"`technique.name: {recipe.technique.name}` can't be had: the pipeline knows lora and full."
         fix = f"Say technique.name: lora, or take {_OWN.removesuffix(' takes it.')}."

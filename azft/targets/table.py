@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -26,6 +26,8 @@ class Setting:
     """GPUs that train together, over all machines."""
     rows: int | None = None
     """Training rows, where they could be counted."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The task's columns that the rows have, and the file's names of them."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def told(name: str, value: Callable[[Setting], Scalar], note: str = "") -> Told:
 
 def leaves(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """The dotted name of every key of the recipe that holds a value."""
-    for name, field in model.model_fields.items():
-        classes = _classes(field.annotation)
+    for name, info in model.model_fields.items():
+        classes = _classes(info.annotation)
         if not classes:
             yield f"{prefix}{name}"
         seen: dict[str, None] = {}
@@ -142,6 +144,13 @@ def finding(recipe_file: RecipeFile, path: str, code: str, severity: Severity, m
     """A finding at a key of the recipe."""
     line = recipe_file.line_of(*path.split("."))
     return Finding(f"azure-{code}", severity, message, fix, str(recipe_file.path), line)
+
+
+def task_not_offered(recipe_file: RecipeFile, why: str, known: Iterable[str]) -> Finding:
+    """The error of a task that a service does not have."""
+    message = f"`task: {recipe_file.recipe.task}` can't be had: {why}."
+    fix = f"Take --mode maap with modes.maap.pipeline: azft. There are: {', '.join(known)}."
+    return finding(recipe_file, "task", "task", Severity.ERROR, message, fix)
 
 
 def show(value: Any) -> str:

@@ -101,7 +101,7 @@ def test_arguments_on_the_command_line_are_a_job_too(project: Path, tuned: Path,
     ("changes", "words"),
     [
         ({"hyperparameters": {"lora_rank": "3"}}, "lora_rank: not supported"),
-        ({"task": "textClassification"}, "task type 'textClassification' is not supported"),
+        ({"task": "textEmbedding"}, "task type 'textEmbedding' is not supported"),
         ({"model": "/nowhere"}, "There is no model in /nowhere"),
         ({"surplus": 1}, "surplus"),
     ],

@@ -10,9 +10,11 @@ import pytest
 
 from azft.catalog.system_pipelines import system_pipelines
 from azft.plan import Plan
-from azft.targets.system import check_parameters, keys_of_parameters
+from azft.targets.columns import INPUTS
+from azft.targets.system import COLUMN_INPUTS, check_parameters, keys_of_parameters
 from azft.targets.table import Scalar
 from tests.helpers.azure_recipes import azure_plan, codes
+from tests.matrix.cells import ROWS
 
 CHAT = system_pipelines()["chat-completion"]
 
@@ -188,4 +190,82 @@ def test_a_gathering_stage_3_and_defaults_are_fine() -> None:
 
 def test_every_mapped_name_is_an_input_of_every_pipeline() -> None:
     for pipeline in system_pipelines().values():
-        assert set(keys_of_parameters()) <= set(pipeline.inputs)
+        assert set(keys_of_parameters()) - set(COLUMN_INPUTS) <= set(pipeline.inputs)
+        assert {*INPUTS[pipeline.task].values()} <= set(pipeline.inputs)
+
+
+SISTERS: dict[str, tuple[dict[str, str], dict[str, Scalar]]] = {
+    "text-generation": ({}, {"text_key": "prompt", "ground_truth_key": "completion"}),
+    "summarization": ({"document": "text"}, {"document_key": "text", "summary_key": "summary"}),
+    "translation": ({}, {"source_lang": "source", "target_lang": "target"}),
+    "question-answering": (
+        {},
+        {
+            "question_key": "question", "context_key": "context", "answers_key": "answers",
+            "answer_start_key": "answer_start", "answer_text_key": "text",
+        },
+    ),
+    "text-classification": ({"label": "stars"}, {"sentence1_key": "text", "label_key": "stars"}),
+    "token-classification": ({}, {"token_key": "tokens", "tag_key": "tags"}),
+}  # fmt: skip
+"""Of each sister: the recipe's data.columns, and the pipeline's inputs that name columns."""
+
+
+def write_task(folder: Path, task: str, columns: dict[str, str], change: Any = lambda row: row) -> None:
+    folder.mkdir(exist_ok=True)
+    rows = [{columns.get(name, name): value for name, value in row.items()} for row in ROWS[task] if "text" not in row
+            or task != "text-generation"]  # fmt: skip
+    for name in ("train", "validation"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("task", SISTERS)
+def test_each_sister_is_told_which_columns_the_rows_have(task: str, tmp_path: Path) -> None:
+    columns, told = SISTERS[task]
+    write_task(tmp_path, task, columns)
+    data = {"train": "train.jsonl", "validation": "validation.jsonl", "columns": columns}
+    plan = azure_plan(tmp_path, "system", task=task, data=data)
+    assert not plan.has_errors, plan.findings
+    pipeline = system_pipelines()[task]
+    assert plan.target is not None
+    assert plan.target.component == f"azureml://registries/azureml/components/{pipeline.name}/labels/latest"
+    keys = {name: value for name, value in parameters(plan).items() if name in COLUMN_INPUTS}
+    assert keys == told
+    assert parameters(plan)["task_name"] == pipeline.task_name
+    assert set(parameters(plan)) <= set(pipeline.inputs)
+
+
+def test_whole_texts_have_no_completion(tmp_path: Path) -> None:
+    tmp_path.mkdir(exist_ok=True)
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n' * 12)
+    plan = azure_plan(tmp_path, "system", task="text-generation")
+    assert {n: v for n, v in parameters(plan).items() if n in COLUMN_INPUTS} == {"text_key": "text"}
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "words"),
+    [
+        ("question-answering", lambda row: {**row, "answers": "bread"}, "SQuAD's answers"),
+        ("text-classification", lambda row: {"text": row["text"], "labels": [row["label"]]}, "one label a row"),
+    ],
+)
+def test_rows_that_only_azft_reads_are_refused(task: str, change: Any, words: str, tmp_path: Path) -> None:
+    write_task(tmp_path, task, {}, change)
+    plan = azure_plan(tmp_path, "system", task=task)
+    messages = [finding.message for finding in plan.findings if finding.code == "azure-data-column"]
+    assert len(messages) == 1
+    assert words in messages[0]
+
+
+@pytest.mark.parametrize("target", ["system", "maas", "finetuning"])
+def test_a_task_that_the_service_has_not_is_an_error_and_no_traceback(target: str, tmp_path: Path) -> None:
+    write_task(tmp_path, "preference-tuning", {})
+    plan = azure_plan(tmp_path, target, task="preference-tuning")
+    assert "azure-task" in codes(plan, "error")
+
+
+def test_what_columns_a_fine_tuning_job_reads_nobody_says(tmp_path: Path) -> None:
+    write_task(tmp_path, "translation", {})
+    plan = azure_plan(tmp_path, "finetuning", task="translation")
+    assert "azure-columns-unpublished" in codes(plan, "warning")
