@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from azft.data.tokenizer import load_tokenizer
 from azft.techniques import TECHNIQUES as PARAMETERS
 from azft.techniques import Lora, Qlora
 from azft.training import adapters, models
 from azft.training.batches import assemble
 from azft.training.probe import token_loss
 from azft.training.techniques import TECHNIQUES, TrainingData, prepare, trainable_share
+from tests.helpers.tokens import tokenizer_folder
 from tests.training.technique_rows import ROWS, move, row
 from tests.training.tiny import (
     ARCHITECTURES,
@@ -232,6 +234,26 @@ def test_only_the_last_layers_are_unfrozen() -> None:
     model = prepare(tiny_model("phi3"), row("freeze-head"))
     others = {name for name, p in model.named_parameters() if p.requires_grad and not name.startswith("model.layers.1")}
     assert others == {"model.embed_tokens.weight", "model.norm.weight"}, "the head is the embeddings"
+
+
+def test_virtual_tokens_start_from_words(tmp_path: Path) -> None:
+    model = tiny_model("llama", vocab_size=512)
+    model.save_pretrained(tmp_path)
+    tokenizer_folder(tmp_path, "phi-4-mini")
+    ids = load_tokenizer(tmp_path).encode("Be brief.")
+    technique = {
+        "name": "prompt-tuning",
+        "virtual_tokens": 9,
+        "init": "text",
+        "init_text": "Be brief.",
+    }
+    prepared = prepare(models.load_model(tmp_path), row(technique))
+    start = prepared.prompt_encoder["default"].embedding.weight
+    words = prepared.get_base_model().get_input_embeddings().weight
+    assert len(ids) < 9
+    assert torch.equal(start, words[torch.tensor([*ids, *ids])[:9]]), "repeated to fit"
+    sampled = prepare(models.load_model(tmp_path), row("prompt-tuning")).prompt_encoder["default"].embedding.weight
+    assert all(any(torch.equal(vector, word) for word in words) for vector in sampled)
 
 
 def test_ia3_scales_keys_values_and_inner_activations() -> None:
