@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from azft.tasks import TASKS
-from azft.techniques import Lora, Technique
+from azft.techniques import TECHNIQUES, Lora, Technique
 
 
 class Section(BaseModel):
@@ -71,6 +71,9 @@ class Data(Section):
         return self
 
 
+_RATES = ", ".join(f"{kind.default_learning_rate:.0e} {name}" for name, kind in TECHNIQUES.items()).replace("e-0", "e-")
+
+
 class Training(Section):
     """How the weights are moved. A sequence is one packed row, or one document when packing is off."""
 
@@ -79,9 +82,7 @@ class Training(Section):
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
     learning_rate: float | None = Field(
-        None, gt=0, lt=10, description="Peak learning rate; by default the technique's: "
-        "2e-5 for full and freeze, 2e-4 for lora, dora and qlora, 1e-3 for p-tuning, 3e-3 for ia3, 1e-2 for "
-        "prefix-tuning, 3e-2 for prompt-tuning."
+        None, gt=0, lt=10, description=f"Peak learning rate; by default the technique's: {_RATES}."
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after warm-up: to zero by a cosine or a line, or not at all."

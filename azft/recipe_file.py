@@ -21,6 +21,7 @@ from azft.recipe import Recipe
 from azft.recipe_errors import closest, explain
 from azft.recipe_yaml import KeyPath, parse
 from azft.tasks import TASKS
+from azft.techniques import TECHNIQUES
 
 ENVIRONMENT_PREFIX = "AZFT_RECIPE__"
 """`AZFT_RECIPE__TRAINING__EPOCHS=1` sets training.epochs, as `--set training.epochs=1` does; `--set` wins."""
@@ -170,6 +171,8 @@ class _Reader:
         if len(parts) > 1 and parts[0] == "technique" and data.get("technique") is None:
             # A key of the technique is one of the default's, unless an override names another.
             data["technique"] = {"name": Recipe.model_fields["technique"].get_default(call_default_factory=True).name}
+        if parts == ("technique", "name"):
+            self._leave_to_the_other_technique(data, document.value)
         target = data
         for depth, part in enumerate(parts[:-1], start=1):
             child = target.get(part)
@@ -185,6 +188,17 @@ class _Reader:
         for known in [known for known in self.lines if known[: len(parts)] == parts]:
             del self.lines[known]
         self.origins[parts] = origin
+
+    def _leave_to_the_other_technique(self, data: dict[str, Any], name: object) -> None:
+        """Keys in the file belong to the technique that it names; one named instead has only those that it knows."""
+        section = data.get("technique")
+        if not isinstance(section, dict) or section.get("name") == name:
+            return
+        known = {kind: set(TECHNIQUES[kind].model_fields) for kind in (section.get("name"), name) if kind in TECHNIQUES}
+        if len(known) == 2:
+            foreign = known[section["name"]] - known[name]
+            for key in [key for key in section if key in foreign and ("technique", key) not in self.origins]:
+                del section[key]
 
     def validate(self, data: dict[str, Any]) -> Recipe:
         """The recipe. Strict: JSON types only, so `epochs: true` is not 1."""

@@ -122,6 +122,20 @@ class TestOverrides:
         named = load(tmp_path, SMALLEST, AZFT_RECIPE__TECHNIQUE__NAME="full").recipe.to_dict()["technique"]
         assert named == {"name": "full"}
 
+    def test_another_technique_leaves_the_keys_of_the_files_own(self, tmp_path: Path) -> None:
+        text = SMALLEST + "technique: {name: lora, rank: 8, alpha: 8, init: gaussian}\n"
+        assert load(tmp_path, text, "technique.name=full").recipe.to_dict()["technique"] == {"name": "full"}
+        dora = load(tmp_path, text, "technique.name=dora").recipe.to_dict()["technique"]
+        assert (dora["name"], dora["rank"], dora["init"]) == ("dora", 8, "gaussian")
+        for wrong in (
+            ("technique.rank=4", "technique.name=full"),  # said on the command line, so meant
+            ("technique.name=ia3", "technique.rank=4"),
+        ):
+            assert [f.code for f in findings(tmp_path, text, *wrong)] == ["recipe-unknown-key"]
+        assert [f.code for f in findings(tmp_path, text.replace("rank", "rnk"), "technique.name=ia3")] == [
+            "recipe-unknown-key"
+        ]
+
     def test_an_empty_value_unsets_an_optional_key(self, tmp_path: Path) -> None:
         assert load(tmp_path, SMALLEST + "  validation: v.jsonl\n", "data.validation=").recipe.data.validation is None
 
