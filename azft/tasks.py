@@ -51,6 +51,11 @@ class Task:
     pipeline_tag: str = "text-generation"
     """What model hubs call it."""
 
+    @property
+    def needs_chat_template(self) -> bool:
+        """Whether a model without a chat template can't do it; others are asked in plain text where they have none."""
+        return self.rendering in ("chat", "pair")
+
     def rendering_for(self, kind: str) -> str | None:
         """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""
         return {"decoder": self.rendering, "encoder": self.encoder, "encoder-decoder": self.encoder_decoder}[kind]

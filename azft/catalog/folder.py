@@ -27,18 +27,18 @@ MANIFEST = ".azft-manifest.json"
 _LFS_POINTER = b"version https://git-lfs"
 
 
-def problems_of(folder: Path) -> list[Problem]:
-    """Why this folder can't be fine-tuned as a chat model; empty when it can.
+def problems_of(folder: Path, *, chat: bool = True) -> list[Problem]:
+    """Why this folder can't be fine-tuned, or not for a task of `chat`; empty when it can.
 
     Reads the configuration and the headers of the weights, never the weights.
     """
     try:
-        return _problems_of(folder)
+        return _problems_of(folder, chat)
     except OSError as error:
         return [(f"it can't be read: {error.strerror}", "Look at the permissions of the folder and its files.")]
 
 
-def _problems_of(folder: Path) -> list[Problem]:
+def _problems_of(folder: Path, chat: bool) -> list[Problem]:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         return [("it holds an adapter, not a model", "Name the base model, or merge the adapter into it first.")]
     problems: list[Problem] = []
@@ -48,7 +48,7 @@ def _problems_of(folder: Path) -> list[Problem]:
     problems += _weight_problems(folder)
     _json_object(folder / "tokenizer.json", problems, needed=True)
     tokenizer_config = _json_object(folder / "tokenizer_config.json", problems, needed=False) or {}
-    if not (folder / "chat_template.jinja").is_file() and not tokenizer_config.get("chat_template"):
+    if chat and not (folder / "chat_template.jinja").is_file() and not tokenizer_config.get("chat_template"):
         fix = "Take the model's -instruct or -it variant, or put its template into chat_template.jinja."
         problems.append(("it has no chat template (chat_template.jinja, or in tokenizer_config.json)", fix))
     return problems

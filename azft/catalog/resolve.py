@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from azft.catalog.cache import hub_folder, model_folder, stand_in_folder
 from azft.catalog.folder import Problem, cached_sha256, folder_identity, problems_of, read_config
 from azft.catalog.rows import ModelRow, azureml_model_name, closest, find, load_catalog
+from azft.data.model_folder import positions_of
 from azft.errors import ExitCode, FindingsError, NotFoundError
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
+from azft.tasks import TASKS
 from azft.training.stand_in import StandInSpec, make
-from azft.training.stand_in_weights import ARCHITECTURES
+from azft.training.stand_in_architectures import ARCHITECTURES
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _DEFAULT_ARCHITECTURE = "LlamaForCausalLM"
@@ -76,6 +78,11 @@ class _Request:
         return Finding(f"model-{code}", severity, message, fix, str(self.recipe_file.path), line)
 
     @property
+    def chats(self) -> bool:
+        """Whether the task needs a chat template."""
+        return TASKS[self.recipe_file.recipe.task].needs_chat_template
+
+    @property
     def how_to_get(self) -> str:
         """The exact command that brings the real weights."""
         if self.row and (self.row.hub_id or self.row.package):
@@ -105,7 +112,7 @@ def resolve_model(recipe_file: RecipeFile) -> ResolvedModel:
         return _folder(request, request.folder)
     broken: list[str] = []
     for path in _cached(request):
-        if problems := problems_of(path):
+        if problems := problems_of(path, chat=request.chats):
             broken += [f"{path}: {what}" for what, _ in problems]
             continue
         return ResolvedModel(
@@ -147,8 +154,12 @@ def locate_model(recipe_file: RecipeFile) -> Located:
     problems: list[Problem] = []
     if request.folder is not None:
         missing = [(f"there is no folder {request.folder}", "Name the folder that holds config.json.")]
-        problems = problems_of(request.folder) if request.folder.is_dir() else missing
-    whole = (path for path in _cached(request) if not problems_of(path)) if request.folder is None else iter(())
+        problems = problems_of(request.folder, chat=request.chats) if request.folder.is_dir() else missing
+    whole = (
+        (path for path in _cached(request) if not problems_of(path, chat=request.chats))
+        if request.folder is None
+        else iter(())
+    )
     return Located(
         name=request.name,
         row=request.row,
@@ -211,7 +222,7 @@ def _folder(request: _Request, path: Path) -> ResolvedModel:
         what = f"{path} is a file, not a model folder" if path.exists() else f"The model folder {path} does not exist"
         finding = request.finding("absent", Severity.ERROR, f"{what}.", "Name the folder that holds config.json.")
         raise ModelNotFoundError(finding.message, [finding], fix=finding.fix)
-    problems: list[Problem] = problems_of(path)
+    problems: list[Problem] = problems_of(path, chat=request.chats)
     if problems:
         findings = [
             request.finding("unusable", Severity.ERROR, f"The model folder {path} can't be used: {what}.", fix)
@@ -246,7 +257,7 @@ def _stand_in(request: _Request, *, wanted: bool, broken: list[str] | None = Non
     named = row.architecture if row else next(iter(config.get("architectures") or []), None)
     architecture = named if named in ARCHITECTURES else _DEFAULT_ARCHITECTURE
     family = catalog.families[row.family if row else _DEFAULT_FAMILY]
-    context_length = (row.context_length if row else config.get("max_position_embeddings")) or 4096
+    context_length = (row.context_length if row else positions_of(config)) or 4096
     data = recipe_file.resolve(recipe_file.recipe.data.train)
     spec = StandInSpec(
         architecture=architecture,
@@ -281,5 +292,4 @@ def _stand_in(request: _Request, *, wanted: bool, broken: list[str] | None = Non
 
 
 def _context_length(folder: Path) -> int | None:
-    value = read_config(folder).get("max_position_embeddings")
-    return value if isinstance(value, int) else None
+    return positions_of(read_config(folder))

@@ -41,7 +41,7 @@ class PackageRow(Row):
     name: str
     version: str
     file: str
-    """The GGUF file's path inside the wheel."""
+    """The path inside the wheel of a GGUF file, or of a model.safetensors with the model's other files beside it."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

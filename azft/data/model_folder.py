@@ -7,6 +7,7 @@ deeper. Whoever reads a model's files asks here first; a plain folder is its own
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,28 @@ def model_kind(folder: Path) -> ModelKind:
         return "encoder-decoder"
     masked = any(str(name).endswith("ForMaskedLM") for name in config.get("architectures") or ())
     return "encoder" if (kind in _ENCODERS or masked) and not config.get("is_decoder") else "decoder"
+
+
+_PAST_FILLER = frozenset(
+    ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
+     "xlm-roberta-xl", "xmod")
+)  # fmt: skip
+"""Model types that number positions from behind their filler's token: of 514 places 512 hold a token."""
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """Most tokens that a model with this config.json can attend to; None where it doesn't say.
+
+    Multimodal models keep the numbers of their language part under `text_config`.
+    """
+    for section in (config, config.get("text_config")):
+        for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+            value = section.get(key) if isinstance(section, dict) else None
+            if isinstance(value, int) and value > 0:
+                filler = config.get("pad_token_id")
+                past = (filler if isinstance(filler, int) else 1) + 1
+                return value - past if config.get("model_type") in _PAST_FILLER else value
+    return None
 
 
 def _find(root: Path, file: str, parts: tuple[str, ...]) -> Path | None:

@@ -16,7 +16,7 @@ import orjson
 from tokenizers import AddedToken, Tokenizer
 
 from azft.data.chat_template import ChatTemplate
-from azft.data.model_folder import ModelKind, find_model_folder, find_tokenizer_folder, model_kind
+from azft.data.model_folder import ModelKind, find_model_folder, find_tokenizer_folder, model_kind, positions_of
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes
 
@@ -114,17 +114,8 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Mod
 
 
 def context_length(folder: Path) -> int | None:
-    """Most tokens that the model in `folder` can attend to, by its config.json; None where it doesn't say.
-
-    Multimodal models keep the numbers of their language part under `text_config`.
-    """
-    config = _read_json(find_model_folder(folder) / "config.json")
-    for section in (config, config.get("text_config")):
-        for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
-            value = section.get(key) if isinstance(section, dict) else None
-            if isinstance(value, int) and value > 0:
-                return value
-    return None
+    """Most tokens that the model in `folder` can attend to, by its config.json; None where it doesn't say."""
+    return positions_of(_read_json(find_model_folder(folder) / "config.json"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

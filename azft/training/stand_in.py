@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from azft.errors import MissingDependencyError, UsageError
 from azft.files import atomic_path, canonical_json, sha256_bytes, write_json, write_text
-from azft.training.stand_in_weights import ARCHITECTURES, random_weights
+from azft.training.stand_in_architectures import ARCHITECTURES
+from azft.training.stand_in_weights import random_weights
 
 if TYPE_CHECKING:
     import tokenizers
@@ -50,7 +51,7 @@ class StandInSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str
-    """A key of `azft.training.stand_in_weights.ARCHITECTURES`."""
+    """A key of `azft.training.stand_in_architectures.ARCHITECTURES`."""
     chat_template: str | None = None
     special_tokens: SpecialTokens
     data: Path
@@ -109,7 +110,8 @@ def make(spec: StandInSpec, output: Path) -> None:
         if spec.chat_template is not None:
             write_text(folder / "chat_template.jinja", spec.chat_template)
         write_json(folder / "config.json", config)
-        write_json(folder / "generation_config.json", _generation_config(spec, ids))
+        if architecture.writes:
+            write_json(folder / "generation_config.json", _generation_config(spec, ids))
         weights = dict(random_weights(spec, architecture, tokenizer.get_vocab_size()))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -181,6 +183,7 @@ def _tokenizer_config(spec: StandInSpec) -> dict[str, Any]:
         "pad_token": special.pad,
         "clean_up_tokenization_spaces": False,
         "model_max_length": spec.context_length,
+        **ARCHITECTURES[spec.architecture].tokenizer_config,
     }
 
 

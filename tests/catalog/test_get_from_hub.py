@@ -58,10 +58,10 @@ def test_a_model_comes_with_its_safetensors_and_nothing_that_can_run(repository:
 
 
 def test_a_model_that_is_not_whole_is_refused_with_the_reason(repository: Path, tmp_path: Path) -> None:
-    (repository / "chat_template.jinja").unlink()
+    (repository / "tokenizer.json").unlink()
     with FakeHub("someone/tiny", repository).serve() as hub:
         done = get("someone/tiny", hub.address, tmp_path / "hub")
-    assert "it has no chat template" in done.stderr
+    assert "it has no tokenizer.json" in done.stderr
 
 
 def test_a_gated_model_says_how_to_get_in(repository: Path, tmp_path: Path) -> None:

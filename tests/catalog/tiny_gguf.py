@@ -68,13 +68,18 @@ def _bytes() -> list[str]:
     return sorted(ByteLevel.alphabet())
 
 
-def write_wheel(folder: Path, gguf_file: Path, *, name: str = "tiny_model", version: str = "1.0") -> Path:
-    """A wheel as pip accepts it, holding `<name>/model.gguf`."""
+def write_wheel(
+    folder: Path, gguf_file: Path, *, name: str = "tiny_model", version: str = "1.0", model: Path | None = None
+) -> Path:
+    """A wheel as pip accepts it, holding `<name>/model.gguf`, or a `model` folder as `<name>/model/`."""
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(gguf_file, f"{name}/model.gguf")
+        if model is None:
+            archive.write(gguf_file, f"{name}/model.gguf")
+        for file in model.rglob("*") if model else ():
+            archive.write(file, f"{name}/model/{file.relative_to(model)}")
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
