@@ -1,0 +1,207 @@
+"""Reads the packages of scripts/build_dataset.py: the files of one package in, rows of a task out. No network here."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import gzip
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping
+from email.message import EmailMessage
+from typing import Any
+
+import yaml
+
+Files = Mapping[str, bytes]
+Rows = Iterator[dict[str, Any]]
+
+LONGEST_MAIL = 4000
+"""Characters of a mail that are kept; what is beyond is mostly attachments and quoted digests."""
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
+LONGEST_SENTENCE, SHORTEST_SENTENCE = 60, 3
+
+# Coarse parts of speech after Petrov, Das and McDonald (2012), by the first tag of a word that the Brown corpus gives
+# (its manual, Francis and Kucera 1979). The longest name that begins the tag decides.
+COARSE = {
+    "n": "NOUN", "v": "VERB", "be": "VERB", "do": "VERB", "hv": "VERB", "md": "VERB", "j": "ADJ", "od": "ADJ",
+    "rb": "ADV", "rn": "ADV", "wrb": "ADV", "ql": "ADV", "wql": "ADV", "*": "ADV", "rp": "PRT", "to": "PRT",
+    "pp": "PRON", "pn": "PRON", "wp": "PRON", "ex": "PRON", "at": "DET", "dt": "DET", "ab": "DET", "ap": "DET",
+    "wdt": "DET", "cd": "NUM", "cc": "CONJ", "cs": "CONJ", "in": "ADP", "uh": "X", "fw": "X", "nil": "X",
+    ".": ".", ",": ".", ":": ".", "(": ".", ")": ".", "``": ".", "''": ".", "'": ".", "--": ".",
+}  # fmt: skip
+
+
+def chats(files: Files) -> Rows:
+    """ChatterBot's conversations: a list of lists of turns, the user's first."""
+    for name in sorted(files):
+        for turns in yaml.safe_load(files[name]).get("conversations", []):
+            texts = [str(turn).strip() for turn in turns]
+            texts = texts[: len(texts) // 2 * 2]  # the last turn is the assistant's
+            if texts and all(texts):
+                roles = ("user", "assistant")
+                yield {"messages": [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+def mails(files: Files) -> Rows:
+    """SpamAssassin's mails: subject and text, spam or ham by the folder."""
+    for name in sorted(files):
+        message = email.message_from_bytes(files[name], policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        text = mail_text(message)
+        if text:
+            yield {"text": text[:LONGEST_MAIL].rstrip(), "label": "spam" if "/spam" in name else "ham"}
+
+
+def mail_text(message: EmailMessage) -> str:
+    """Subject and body as one text. Mails of spammers are broken in every way; what can't be decoded is left out."""
+    try:
+        subject = " ".join(str(message["subject"] or "").split())
+        body = message.get_body(("plain", "html"))
+        content = body.get_payload(decode=True) if body is not None else None
+        if not isinstance(content, bytes) or body is None:
+            return ""
+        text = decoded(content, body.get_content_charset() or "")
+        if body.get_content_type() == "text/html":
+            text = without_markup(text)
+    except (LookupError, ValueError, AttributeError, TypeError, IndexError, KeyError):
+        return ""
+    lines = [" ".join(line.split()) for line in f"{subject}\n\n{text}".split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", UNPRINTABLE.sub("", "\n".join(lines))).strip()
+
+
+def decoded(content: bytes, charset: str) -> str:
+    """UTF-8 where it can be, whatever the mail says; then what it says, and Windows' Latin for what Latin it says."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        latin = charset.lower() in {"", "us-ascii", "ascii", "iso-8859-1", "default", "unknown-8bit", "utf-8"}
+        return content.decode("cp1252" if latin else charset, "replace")
+
+
+def without_markup(text: str) -> str:
+    """The words of an HTML text."""
+    text = re.sub(r"(?is)<(script|style|head|title)\b.*?</\1\s*>|<!--.*?-->", " ", text)
+    text = re.sub(r"(?i)<(br|/?p|/?div|/?tr|/?li|/?h[1-6])\b[^>]*>", "\n", text)
+    return html.unescape(re.sub(r"<[^>]*>", " ", text))
+
+
+def tagged_sentences(files: Files) -> Rows:
+    """The Brown corpus, a sentence a row, with coarse parts of speech."""
+    for name in sorted(files):
+        for line in files[name].decode("utf-8").splitlines():
+            pairs = [pair.rpartition("/") for pair in line.split()]
+            if SHORTEST_SENTENCE <= len(pairs) <= LONGEST_SENTENCE and all(word and tag for word, _, tag in pairs):
+                yield {"tokens": [word for word, _, _ in pairs], "tags": [coarse(tag) for _, _, tag in pairs]}
+
+
+def coarse(tag: str) -> str:
+    """The coarse part of speech of a Brown tag such as nn-tl, fw-nn or ppss+bez*."""
+    fitting = [name for name in COARSE if tag.startswith(name)]
+    return COARSE[max(fitting, key=len)] if fitting else "X"
+
+
+def translations(files: Files) -> Rows:
+    """Messages of gettext's .po files with their translations."""
+    for name in sorted(files):
+        for source, target in po_pairs(files[name].decode("utf-8")):
+            if source.strip() and target.strip() and source != target:
+                yield {"source": source.strip(), "target": target.strip()}
+
+
+def po_pairs(text: str) -> Iterator[tuple[str, str]]:
+    """(msgid, msgstr) of a .po file, the singular where there is a plural; fuzzy, obsolete and header entries apart."""
+    for entry in re.split(r"\n\s*\n", text):
+        lines = entry.splitlines()
+        if any(line.startswith("#,") and "fuzzy" in line for line in lines):
+            continue
+        fields: dict[str, str] = {}
+        name = ""
+        for line in lines:
+            if match := re.match(r'(msgctxt|msgid|msgid_plural|msgstr(?:\[\d\])?) (".*")$', line):
+                name = match[1]
+                fields[name] = po_text(match[2])
+            elif name and line.startswith('"'):
+                fields[name] += po_text(line)
+        target = fields.get("msgstr", fields.get("msgstr[0]", ""))
+        if fields.get("msgid"):
+            yield fields["msgid"], target
+
+
+def po_text(quoted: str) -> str:
+    """The text of a quoted line: C's escapes."""
+    escapes = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
+    return re.sub(r"\\(.)", lambda match: escapes.get(match[1], match[1]), quoted.strip()[1:-1])
+
+
+def tunes(files: Files) -> Rows:
+    """ABC tunes: the header is the prompt, the notes are learned."""
+    for name in sorted(files):
+        text = files[name].decode("utf-8", "replace").replace("\r\n", "\n")
+        for tune in re.split(r"(?m)^(?=X:)", text):
+            row = tune_row(tune)
+            if row is not None:
+                yield row
+
+
+def tune_row(tune: str) -> dict[str, Any] | None:
+    """One tune without bowings, fingerings, sources and comments; None for what is not one.
+
+    In its header stand title, rhythm, metre, unit and key, in this order; the key ends it, as the standard has it (ABC
+    2.1, section 3).
+    """
+    header: dict[str, str] = {}
+    notes: list[str] = []
+    for line in tune.splitlines():
+        plain = re.sub(r"%.*", "", line).rstrip()
+        if field := re.match(r"([A-Za-z]):\s*(.*)", plain):
+            if "K" not in header:
+                header.setdefault(field[1], field[2].strip())
+            elif field[1] in "KML":
+                notes.append(f"[{field[1]}:{field[2].strip()}]")
+        elif "K" in header and plain.strip():
+            notes.append(plain)
+    body = "\n".join(notes).replace("\\\n", "")
+    # Texts over the notes, decorations (ABC 2.1, section 4.14: the letters H to W and h to w, ~) and what is reserved.
+    body = re.sub(r'(\[[A-Z]:[^]\n]*\])|"[^"\n]*"|![^!\n]*!|[H-WYh-wy~`*+]', lambda match: match[1] or "", body)
+    body = re.sub(r"[^\S\n]+", " ", body).strip()
+    if not body or not all(header.get(name) for name in "TMK") or "\ufffd" in body + header["T"]:
+        return None
+    header.setdefault("L", "1/8")
+    kept = [f"{name}:{header[name]}" for name in "TRMLK" if header.get(name)]
+    lines = [line.strip() for line in body.split("\n")]
+    return {"prompt": "\n".join(["X:1", *kept]) + "\n", "completion": "\n".join(lines)}
+
+
+POS = {"noun": "a noun", "verb": "a verb", "adj": "an adjective", "adv": "an adverb"}
+
+
+def definitions(files: Files) -> Rows:
+    """WordNet: what a word means, by the gloss of its commonest sense.
+
+    Only single words that its makers met in tagged texts (index files, `tagsense_cnt`; wndb(5WN)).
+    """
+    contents = {name.rpartition("/")[2]: content for name, content in files.items()}
+    for kind, called in POS.items():
+        data = contents[f"data.{kind}"]
+        for line in contents[f"index.{kind}"].decode("ascii").splitlines():
+            fields = line.split()
+            if line.startswith(" ") or not re.fullmatch(r"[a-z]{3,}", fields[0]):
+                continue
+            pointers = int(fields[3])
+            if int(fields[5 + pointers]) == 0:
+                continue
+            start = int(fields[6 + pointers])
+            gloss = data[start : data.index(b"\n", start)].decode("utf-8").partition(" | ")[2]
+            meaning = re.sub(r"^\((?:[^()]*)\)\s*", "", gloss.partition('; "')[0].strip())
+            if 3 <= len(meaning.split()) <= 25:
+                yield {"question": f'What does "{fields[0]}" mean as {called}?', "answers": meaning}
+
+
+def programs(files: Files) -> Rows:
+    """HumanEval: the head of a function with its docstring, and a body that passes its tests."""
+    (packed,) = files.values()
+    for line in gzip.decompress(packed).decode("utf-8").splitlines():
+        task = json.loads(line)
+        yield {"prompt": task["prompt"], "completion": task["canonical_solution"].rstrip() + "\n"}
