@@ -97,7 +97,7 @@ class EvaluateParameters(Parameters):
 
     task: TaskName
     evaluation: Evaluation
-    precision: Literal["auto", "bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
     dpo_beta: float
     seed: int
     trust_remote_code: bool

@@ -96,8 +96,11 @@ class Training(Section):
         4096, ge=8, description="Most tokens in a sequence; no more than the model's context is ever used."
     )
     packing: bool = Field(True, description="Put several documents into one sequence; none of them sees another.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Arithmetic of the forward and backward pass; auto takes bf16 where the hardware has it."
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="Arithmetic of the forward and backward pass, beside trained weights and optimizer in fp32; auto "
+        "takes bf16 where the hardware has it, else fp32; fp16, which comes with loss scaling, is for GPUs without "
+        "bf16 (V100, T4).",
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the first moment.")
@@ -137,25 +140,49 @@ class Training(Section):
 class Distribution(Section):
     """How ranks share the work."""
 
-    strategy: Literal["none", "ddp", "fsdp"] = Field(
+    strategy: Literal["none", "ddp", "fsdp", "deepspeed"] = Field(
         "none",
         description="none: one process; ddp: every rank holds the model and takes its share of each batch; fsdp: every "
-        "rank holds a part of every weight, gradient and optimizer state (torch's FSDP2).",
+        "rank holds a part of every weight, gradient and optimizer state (torch's FSDP2); deepspeed: ZeRO, in its "
+        "stages.",
     )
-    offload: Literal["none", "all"] = Field(
+    zero_stage: Literal[1, 2, 3] = Field(
+        2, description="deepspeed: what is in parts; 1: optimizer states; 2: gradients too; 3: weights too."
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
         "none",
-        description="What waits in the host's memory while the GPU doesn't need it; all: with fsdp, weights, gradients "
-        "and optimizer states.",
+        description="What waits in the host's memory while the GPU doesn't need it; optimizer: its states, with "
+        "deepspeed; all: weights too, with fsdp or ZeRO stage 3.",
+    )
+    config: Path | dict[str, Any] | None = Field(
+        None,
+        description="deepspeed: your own configuration, a JSON file (relative to the recipe) or a mapping; it must not "
+        "contradict the recipe. By default one is made from the recipe.",
     )
 
     @model_validator(mode="after")
-    def _only_sharded_weights_wait(self) -> Self:
+    def _keys_of_strategy(self) -> Self:
+        for key in ("zero_stage", "config"):
+            if getattr(self, key) != type(self).model_fields[key].default and self.strategy != "deepspeed":
+                raise ValueError(f"`{key}` is DeepSpeed's: say `strategy: deepspeed`, or leave it out")
         if self.offload != "none" and self.strategy in ("none", "ddp"):
             raise ValueError(
-                f"`offload: {self.offload}` can't be had with `strategy: {self.strategy}`, under which every rank keeps "
-                "the whole model on its device; say `strategy: fsdp`"
+                f"`offload: {self.offload}` can't be had with `strategy: {self.strategy}`, under which a rank keeps "
+                "the whole model on its device; say `strategy: fsdp` or `deepspeed`"
+            )
+        if self.offload == "optimizer" and self.strategy == "fsdp":
+            raise ValueError("`offload: optimizer` can't be had with `strategy: fsdp`, which moves all or nothing")
+        if self.offload == "all" and self.strategy == "deepspeed" and self.zero_stage != 3:
+            raise ValueError(
+                f"`offload: all` can't be had in stage {self.zero_stage}, in which every rank keeps all weights; say "
+                "`zero_stage: 3`, or `offload: optimizer`"
             )
         return self
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether every rank holds a part of each weight only."""
+        return self.strategy == "fsdp" or (self.strategy == "deepspeed" and self.zero_stage == 3)
 
 
 class Evaluation(Section):

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from azft.deepspeed_config import contradictions
 from azft.errors import RecipeError
 from azft.findings import Finding, Severity
 from azft.recipe import Recipe
@@ -210,9 +211,39 @@ class _Reader:
                 if wrong.path not in self.unset:
                     self.problem(wrong.code, wrong.message, wrong.fix, *self._place(wrong.path, wrong.mentions))
         self._columns_of_task(data)
+        if recipe is not None:
+            recipe = self._deepspeed_config(recipe)
         if self.findings or recipe is None:
             self.stop()
         return recipe
+
+    def _deepspeed_config(self, recipe: Recipe) -> Recipe:
+        """The recipe with the user's DeepSpeed configuration in it, once it was compared with the other keys."""
+        key, config = ("distribution", "config"), recipe.distribution.config
+        if config is None:
+            return recipe
+        if isinstance(config, Path):
+            path = self.path.parent / config
+            try:
+                config = json.loads(path.read_bytes())
+            except OSError as error:
+                message = f"DeepSpeed's configuration {path} can't be read: {error.strerror}."
+                self.problem("deepspeed-config", message, "", *self._place(key))
+                return recipe
+            except ValueError as error:
+                message = f"DeepSpeed's configuration {path} is not JSON: {error}."
+                self.problem("deepspeed-config", message, "", *self._place(key))
+                return recipe
+            if not isinstance(config, dict):
+                message = f"DeepSpeed's configuration {path} is no mapping of keys to values."
+                self.problem("deepspeed-config", message, "", *self._place(key))
+                return recipe
+        training = recipe.training.model_copy(update={"learning_rate": recipe.learning_rate})
+        for wrong in contradictions(config, training, recipe.distribution):
+            message = f"DeepSpeed's configuration, `{wrong.key}`: {wrong.message}."
+            self.problem("deepspeed-config", message, f"{wrong.fix}.", *self._place((*key, *wrong.key.split("."))))
+        distribution = recipe.distribution.model_copy(update={"config": config})
+        return recipe.model_copy(update={"distribution": distribution})
 
     def _place(self, path: KeyPath, mentions: Iterable[KeyPath] = ()) -> tuple[int | None, str | None]:
         """The line of a key, or the override it came from; a key that the message mentions is the better place."""

@@ -27,6 +27,7 @@ from azft.targets.table import (
 from azft.techniques import Full, Lora
 
 _OWN = "modes.maap.pipeline: azft takes it."
+_DEEPSPEED = "modes.maap.parameters: {apply_deepspeed: 'true', deepspeed_stage: '2', deepspeed: <file>}"
 _PRECISION = {"auto": "16", "bf16": "16", "fp16": "16", "fp32": "32"}
 DATA_INPUTS = {"train": "train_file_path", "validation": "validation_file_path", "test": "test_file_path"}
 """The pipeline's inputs for the recipe's files."""
@@ -161,7 +162,9 @@ SYSTEM: Table = {
     "distribution.strategy": NotOffered(
         "the pipeline starts a rank on each GPU by itself", "modes.maap.gpus_per_node says how many.", quiet=True
     ),
-    "distribution.offload": NotOffered("nothing is moved to the host's memory", _OWN, quiet=True),
+    "distribution.zero_stage": NotOffered("the pipeline has inputs of its own for it", _DEEPSPEED, quiet=True),
+    "distribution.offload": NotOffered("the pipeline takes it from a file of its own", _DEEPSPEED, quiet=True),
+    "distribution.config": NotOffered("the pipeline has an input of its own for it", _DEEPSPEED, quiet=True),
     "evaluation.samples": NotOffered("the pipeline answers no prompts before and after", _OWN),
     "evaluation.generate_rows": NotOffered("the pipeline has metrics of its own", _OWN, quiet=True),
     "evaluation.max_new_tokens": NotOffered("the pipeline answers no prompts before and after", _OWN, quiet=True),

@@ -10,7 +10,8 @@ import torch
 
 from azft.errors import UsageError
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+_COMPUTE: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,16 @@ class Arithmetic:
     @property
     def compute(self) -> torch.dtype:
         """The type in which frozen weights are kept and matrix products are made."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return _COMPUTE[self.precision]
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which forward passes run."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, self.compute)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether small gradients would vanish: fp16 has no numbers between 0 and 6e-8."""
+        return self.precision == "fp16"
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
@@ -44,7 +50,7 @@ def pick_device(local_rank: int = 0) -> torch.device:
     return device
 
 
-def arithmetic(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> Arithmetic:
+def arithmetic(precision: Literal["auto", "bf16", "fp16", "fp32"], device: torch.device) -> Arithmetic:
     """`auto` is bf16 where the hardware multiplies it at full speed, else fp32; emulated bf16 is slower than fp32."""
     if precision == "auto":
         return Arithmetic(device, "bf16" if _has_fast_bf16(device) else "fp32")

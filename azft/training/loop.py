@@ -23,6 +23,7 @@ import torch
 from azft.errors import AzftError
 from azft.training import snapshot
 from azft.training.batches import global_batch
+from azft.training.loss_scale import UNSCALED, LossScale
 from azft.training.metrics import Metrics, duration
 
 if TYPE_CHECKING:
@@ -50,11 +51,17 @@ class Progress:
     best_step: int | None = None
     evaluations_without_improvement: int = 0
     stopped_early: bool = False
+    loss_scale: float = LossScale().factor
+    """Of the next step, where the arithmetic needs one."""
+    loss_scale_held: int = 0
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step saw: summed loss and counts over the global batch, and the gradient's norm before clipping."""
+    """What one step saw: summed loss and counts over the global batch, and the gradient's norm before clipping.
+
+    The norm is not finite when the gradient overflowed under a loss scale, and nothing was updated.
+    """
 
     loss_sum: float
     labels: int
@@ -110,13 +117,18 @@ class Loop:
         self.module.train()
         seconds, tokens, began = 0.0, 0, time.perf_counter()
         while progress.step < self.timetable.total_steps and not progress.stopped_early:
-            result = self.step(progress.step, stop_requested)
+            scale = LossScale(progress.loss_scale, progress.loss_scale_held)
+            result = self.step(progress.step, stop_requested, scale)
+            if self.arithmetic.scales_loss:
+                scale = scale.after(updated=math.isfinite(result.grad_norm))
             progress = replace(
                 progress,
                 step=progress.step + 1,
                 tokens=progress.tokens + result.tokens,
                 window_loss=progress.window_loss + result.loss_sum,
                 window_labels=progress.window_labels + result.labels,
+                loss_scale=scale.factor,
+                loss_scale_held=scale.held,
             )
             seconds += time.perf_counter() - began
             tokens += result.tokens
@@ -133,8 +145,10 @@ class Loop:
             began = time.perf_counter()
         return progress, False
 
-    def step(self, step: int, stop_requested: Callable[[], bool] = lambda: False) -> StepResult:
-        """One optimizer update, number `step` (from 0).
+    def step(
+        self, step: int, stop_requested: Callable[[], bool] = lambda: False, scale: LossScale = UNSCALED
+    ) -> StepResult:
+        """One optimizer update, number `step` (from 0); none where gradients overflow that are only scaled too much.
 
         Raises:
             NonFiniteError: Before anything is updated.
@@ -144,18 +158,25 @@ class Loop:
         sequences = global_batch(
             len(self.train), size=self.training.global_batch_size, step=step, seed=self.training.seed
         )
-        losses, tokens = self.accumulate(sequences.tolist())
+        if not self.arithmetic.scales_loss:
+            scale = UNSCALED
+        losses, tokens = self.accumulate(sequences.tolist(), scale)
         # One exchange a step carries all that the ranks must agree on.
         local = math.fsum(loss for _, loss in losses)
         loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
-        grad_norm = self.ranks.update(self.training.max_grad_norm) if math.isfinite(loss_sum) else math.nan
-        if not math.isfinite(grad_norm):
+        grad_norm = math.nan
+        if math.isfinite(loss_sum):
+            grad_norm = self.ranks.update(self.training.max_grad_norm, scale=scale.factor)
+        too_large = self.arithmetic.scales_loss and math.isfinite(loss_sum) and not scale.exhausted
+        if not math.isfinite(grad_norm) and not too_large:
             raise self._non_finite(step, losses, loss_sum, grad_norm)
         labels = int(self.train.label_counts[sequences].sum())
         return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
 
-    def accumulate(self, sequences: list[int]) -> tuple[list[tuple[list[int], float]], int]:
-        """Leave the gradient of the mean loss per label token of a global batch in the weights' `.grad`.
+    def accumulate(
+        self, sequences: list[int], scale: LossScale = UNSCALED
+    ) -> tuple[list[tuple[list[int], float]], int]:
+        """Leave the gradient of the mean loss per label token of a global batch, scaled, in the weights' `.grad`.
 
         Returns this rank's micro-batches with their summed losses, and its number of tokens.
         """
@@ -169,7 +190,7 @@ class Loop:
             last = index == len(mine) - 1
             with nullcontext() if last else self.ranks.accumulating():
                 loss = self.ranks.loss(batch)
-                self.ranks.backward(loss * weight)
+                self.ranks.backward(loss * weight, scale=scale.factor)
             if members:
                 losses.append((members, loss.detach()))
                 tokens += batch.tokens
@@ -256,7 +277,8 @@ class Loop:
                 "epoch": self.timetable.epoch(step),
                 "loss": loss,
                 "learning_rate": rate,
-                "grad_norm": result.grad_norm,
+                "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+                **({"loss_scale": progress.loss_scale} if self.arithmetic.scales_loss else {}),
                 "tokens": progress.tokens,
                 "tokens_per_second": speed,
             }

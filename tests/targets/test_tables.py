@@ -82,7 +82,9 @@ CHANGED: dict[str, Any] = {
     "training.early_stopping_patience": 2,
     "training.early_stopping_threshold": 0.1,
     "distribution.strategy": "ddp",
+    "distribution.zero_stage": 3,
     "distribution.offload": "all",
+    "distribution.config": {"wall_clock_breakdown": True},
     "evaluation.samples": 1,
     "evaluation.generate_rows": 5,
     "evaluation.max_new_tokens": 8,
@@ -158,8 +160,8 @@ def test_no_key_is_silently_ignored(no_data_check: None, tmp_path: Path, target:
         changes["data"] = {"train": "train.jsonl"}
     if path in TECHNIQUE_OF:
         changes["technique"] = TECHNIQUE_OF[path]
-    if path == "distribution.offload":
-        changes["distribution"] = {"strategy": "fsdp"}
+    if path.startswith("distribution.") and path != "distribution.strategy":
+        changes["distribution"] = {"strategy": "fsdp" if path.endswith("offload") else "deepspeed"}
     if changes:
         base = azure_plan(tmp_path, target, **changes)
     overrides = (f"{path}={json.dumps(CHANGED[path])}",)

@@ -66,7 +66,8 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "ranks"), [("none", 1), pytest.param("ddp", 2, marks=pytest.mark.slow), ("fsdp", 3)]
+    ("strategy", "ranks"),
+    [("none", 1), pytest.param("ddp", 2, marks=pytest.mark.slow), pytest.param("fsdp", 3, marks=pytest.mark.slow)],
 )
 def test_a_checkpoint_goes_on_under_another_strategy_and_number_of_ranks(
     strategy: str, ranks: int, inputs: dict[str, Path], tmp_path: Path
@@ -86,8 +87,8 @@ def test_a_checkpoint_goes_on_under_another_strategy_and_number_of_ranks(
     ("fault", "complaint"),
     [
         ("nothing", "its shape is (0,)"),
-        ("zeros", "the sum of its squares is 0"),
-        ("own part", "was not gathered from the ranks as they hold it"),
+        pytest.param("zeros", "the sum of its squares is 0", marks=pytest.mark.slow),
+        pytest.param("own part", "was not gathered from the ranks as they hold it", marks=pytest.mark.slow),
     ],
 )
 def test_what_was_not_gathered_is_never_written(

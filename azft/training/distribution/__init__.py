@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from azft.training.distribution.ddp import DataParallel
 from azft.training.distribution.fsdp import FullyShardedDataParallel
 from azft.training.distribution.single import SingleProcess
+from azft.training.distribution.zero import Zero
 
 if TYPE_CHECKING:
     from azft.recipe import Distribution
@@ -24,6 +25,7 @@ STRATEGIES: dict[str, Callable[[Distribution], SingleProcess]] = {
     "none": SingleProcess,
     "ddp": DataParallel,
     "fsdp": FullyShardedDataParallel,
+    "deepspeed": Zero,
 }
 
 
