@@ -14,17 +14,10 @@ from azft.training import adapters
 def prepare(model: Any, technique: Freeze) -> Any:
     """Let the last layers, new heads and, where wanted, the output head with the final norm move; nothing else.
 
-    Raises:
-        UsageError: The model has no more layers than are to be trained.
+    A model with fewer layers trains all of them, so that a recipe for a large model runs on its stand-in.
     """
     model.requires_grad_(False)
     for stack in layer_stacks(model):
-        if technique.layers >= len(stack):
-            raise UsageError(
-                f"technique.layers: {type(model).__name__} has {len(stack)} layers, so the last {technique.layers} are "
-                "all of them.",
-                fix=f"Take at most {len(stack) - 1}, or technique full." if len(stack) > 1 else "Take technique full.",
-            )
         for layer in list(stack)[-technique.layers :]:
             layer.requires_grad_(True)
     for name in adapters.new_heads(model):

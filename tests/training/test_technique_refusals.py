@@ -83,7 +83,6 @@ def test_virtual_tokens_can_not_be_merged_and_the_default_does_not_ask_for_it(na
             "technique.feedforward_modules: no linear module of LlamaForCausalLM is called `mlp`",
             "down_proj",
         ),
-        ({"name": "freeze", "layers": 2}, "has 2 layers, so the last 2 are all of them", "Take at most 1"),
         ({"name": "lora", "init": "eva"}, "starts from training data, and none was given", "init: default"),
     ],
 )

@@ -231,6 +231,8 @@ def test_only_the_last_layers_are_unfrozen() -> None:
     moving = {name for name, p in prepare(tiny_model("llama"), row("freeze")).named_parameters() if p.requires_grad}
     assert moving
     assert all(name.startswith("model.layers.1.") for name in moving)
+    every = prepare(tiny_model("llama"), row({"name": "freeze", "layers": 9}))
+    assert {name.split(".")[1] for name, p in every.named_parameters() if p.requires_grad} == {"layers"}
     model = prepare(tiny_model("phi3"), row("freeze-head"))
     others = {name for name, p in model.named_parameters() if p.requires_grad and not name.startswith("model.layers.1")}
     assert others == {"model.embed_tokens.weight", "model.norm.weight"}, "the head is the embeddings"
