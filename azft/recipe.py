@@ -180,6 +180,11 @@ class Distribution(Section):
         return self
 
     @property
+    def needs(self) -> str | None:
+        """The extra of azft that the strategy needs besides `train`."""
+        return "deepspeed" if self.strategy == "deepspeed" else None
+
+    @property
     def shards_weights(self) -> bool:
         """Whether every rank holds a part of each weight only."""
         return self.strategy == "fsdp" or (self.strategy == "deepspeed" and self.zero_stage == 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,17 @@ def test_a_file_that_is_no_configuration_is_a_finding(tmp_path: Path, content: s
 def test_what_a_strategy_has_not_is_refused(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         Distribution.model_validate(section)
+
+
+def test_a_local_plan_asks_for_deepspeed_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from azft.modes import local
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else find(name))
+    for strategy, missing in (("deepspeed", ["pip install 'azft[deepspeed]'"]), ("fsdp", [])):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(RECIPE.format(config="{}"))
+        overrides = [f"distribution.strategy={strategy}", "distribution.zero_stage=2", "distribution.config=null"]
+        read = load_recipe(path, overrides=overrides)
+        found = [one for one in local._machine_findings(read, 2) if one.code == "local-not-installed"]
+        assert [one.fix.partition(": ")[2] for one in found] == missing

@@ -169,8 +169,9 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
     elif shutil.which("bash") is None:
         yield Finding("local-no-bash", Severity.ERROR, "Local mode runs steps with `bash`, which is not on PATH.")
     needed = [("torch", "torch", "train"), ("transformers", "transformers", "train"), ("azure", "azure-ai-ml", "azure")]
-    if (extra := recipe_file.recipe.technique.needs) is not None:
-        needed += [(package, package, extra) for package in EXTRAS[extra][1]]
+    for extra in (recipe_file.recipe.technique.needs, recipe_file.recipe.distribution.needs):
+        if extra is not None:
+            needed += [(package, package, extra) for package in EXTRAS[extra][1]]
     for module, package, extra in needed:
         if importlib.util.find_spec(module) is None:
             fix = f"Install it with: pip install 'azft[{extra}]'"
