@@ -31,9 +31,10 @@ class StoredAssets:
         if asset is None:
             raise GraphError(f"{reference} is no component.")
         spec: Mapping[str, Any] = asset.properties["componentSpec"]
-        if spec.get("type", "command") != "command" or "command" not in spec:
+        kind = spec.get("type", "command")
+        if {"command": "command", "pipeline": "jobs"}.get(kind) not in spec:
             raise GraphError(
-                f"Component {reference} is of type {spec.get('type')}; the emulator runs command components."
+                f"Component {reference} is of type {kind}; the emulator runs command and pipeline components."
             )
         return spec
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,30 +77,14 @@ class WirePipeline:
 def read_wire(job: Json, assets: Assets) -> WirePipeline:
     """Read the `properties` of a pipeline job.
 
-    Raises `GraphError` for what the emulator can't run (other node types than commands) and for broken references.
+    A node whose component is a pipeline becomes that pipeline's steps, named `node/step`. Raises `GraphError` for what
+    the emulator can't run (other components than commands and pipelines) and for broken references.
     """
     settings = _snake(job.get("settings") or {})
+    nodes = _Nodes(assets, default_compute=str(settings.get("default_compute") or job.get("computeId") or ""))
+    nodes.add(job.get("jobs") or {})
     given = {name: entry for name, entry in (job.get("outputs") or {}).items() if entry}
-    steps: dict[str, Step] = {}
-    facts: dict[str, StepFacts] = {}
-    outputs: dict[str, StepOutput] = {}
-    for name, entry in (job.get("jobs") or {}).items():
-        node = _snake(entry)
-        spec = _snake(assets.component(_component_id(name, node)))
-        if str(spec.get("type", "command")) != "command":
-            raise GraphError(f"The component of node `{name}` is of type {spec['type']}; the emulator runs commands.")
-        component = _component_id(name, node)
-        steps[name] = _step(name, node, spec, assets)
-        destinations = {}
-        for output, bound in (node.get("outputs") or {}).items():
-            target, destination = _output(bound)
-            if target is not None:
-                outputs[target] = StepOutput(name, output)
-                destination = (given.get(target) or {}).get("uri")
-            if destination:
-                destinations[output] = str(destination)
-        default = str(settings.get("default_compute") or job.get("computeId") or "")
-        facts[name] = _facts(name, node, spec, component, default, destinations)
+    steps, facts, outputs = nodes.flat({name: str(entry["uri"]) for name, entry in given.items() if entry.get("uri")})
     if not steps:
         raise GraphError("The pipeline job has no nodes.")
     return WirePipeline(
@@ -109,6 +93,98 @@ def read_wire(job: Json, assets: Assets) -> WirePipeline:
         force_rerun=_truth(settings.get("force_rerun")),
         continue_on_step_failure=_truth(settings.get("continue_on_step_failure")),
     )
+
+
+class _Nodes:
+    """The nodes of a pipeline and of the pipelines within it, as steps of one graph."""
+
+    def __init__(self, assets: Assets, default_compute: str) -> None:
+        self.assets = assets
+        self.default_compute = default_compute
+        self.steps: dict[str, Step] = {}
+        self.facts: dict[str, StepFacts] = {}
+        self.outputs: dict[str, StepOutput] = {}
+        self.written: dict[StepOutput, StepOutput] = {}
+        """Output of an inner pipeline -> the output of one of its nodes that it is."""
+        self.destinations: dict[StepOutput, str] = {}
+
+    def add(self, nodes: Json, prefix: str = "", scope: Mapping[str, Binding | None] | None = None) -> None:
+        """Read the nodes of one pipeline. `scope` are the inputs of an inner one, as the whole graph names them."""
+        for key, entry in nodes.items():
+            name, node = prefix + key, _snake(entry)
+            component = _component_id(name, node)
+            spec = _snake(self.assets.component(component))
+            kind = str(spec.get("type", "command"))
+            bindings = self.bindings(name, node, spec, prefix, scope)
+            if kind == "pipeline":
+                inputs = {key: _input(entry) for key, entry in (spec.get("inputs") or {}).items()}
+                defaults = {
+                    key: None if entry.default is None else Value(entry.default) for key, entry in inputs.items()
+                }
+                self.add(spec.get("jobs") or {}, f"{name}/", {**defaults, **bindings})
+            elif kind == "command":
+                self.steps[name] = _step(name, node, spec, bindings, self.assets)
+                self.facts[name] = _facts(name, node, spec, component, self.default_compute)
+            else:
+                raise GraphError(f"The component of node `{name}` is of type {kind}; the emulator runs commands.")
+            for output, bound in (node.get("outputs") or {}).items():
+                target, destination = _output(bound)
+                here = StepOutput(name, output)
+                if target is not None and scope is None:
+                    self.outputs[target] = here
+                elif target is not None:
+                    self.written[StepOutput(prefix.rstrip("/"), target)] = here
+                elif destination is not None:
+                    self.destinations[here] = destination
+
+    def bindings(
+        self, name: str, node: Json, spec: Json, prefix: str, scope: Mapping[str, Binding | None] | None
+    ) -> dict[str, Binding]:
+        """What a node's inputs are bound to; the names of an inner pipeline become the whole graph's."""
+        found: dict[str, Binding] = {}
+        for key, bound in _bindings(name, node, spec, self.assets).items():
+            if isinstance(bound, StepOutput):
+                found[key] = StepOutput(prefix + bound.step, bound.output)
+            elif isinstance(bound, GraphInput) and scope is not None:
+                if bound.name not in scope:
+                    raise GraphError(
+                        f"Input `{key}` of node `{name}` is its pipeline's `{bound.name}`, which isn't there."
+                    )
+                outer = scope[bound.name]
+                if outer is not None:
+                    found[key] = outer
+            else:
+                found[key] = bound
+        return found
+
+    def flat(self, given: Mapping[str, str]) -> tuple[dict[str, Step], dict[str, StepFacts], dict[str, StepOutput]]:
+        """(steps, facts, the job's outputs), where steps alone write. `given`: a job's output -> the URI for it."""
+        places: dict[str, dict[str, str]] = {name: {} for name in self.steps}
+        wanted = [
+            *self.destinations.items(),
+            *((self.outputs[name], uri) for name, uri in given.items() if name in self.outputs),
+        ]
+        for output, uri in wanted:
+            source = self.source(output)
+            places.setdefault(source.step, {})[source.output] = uri
+        steps = {
+            name: replace(
+                step,
+                bindings={
+                    key: self.source(bound) if isinstance(bound, StepOutput) else bound
+                    for key, bound in step.bindings.items()
+                },
+            )
+            for name, step in self.steps.items()
+        }
+        facts = {name: replace(entry, destinations=places[name]) for name, entry in self.facts.items()}
+        return steps, facts, {name: self.source(output) for name, output in self.outputs.items()}
+
+    def source(self, output: StepOutput) -> StepOutput:
+        """The step's output that an output is."""
+        while output in self.written:
+            output = self.written[output]
+        return output
 
 
 def read_wire_command(job: Json, assets: Assets) -> WirePipeline:
@@ -129,8 +205,8 @@ def read_wire_command(job: Json, assets: Assets) -> WirePipeline:
         "is_deterministic": False,
     }
     destinations = {key: str(entry["uri"]) for key, entry in outputs.items() if entry.get("uri")}
-    step = _step(name, node, spec, assets)
-    facts = _facts(name, node, spec, component="", default_compute="", destinations=destinations)
+    step = _step(name, node, spec, _bindings(name, node, spec, assets), assets)
+    facts = replace(_facts(name, node, spec, component="", default_compute=""), destinations=destinations)
     return WirePipeline(Graph(steps={name: step}), {name: facts}, force_rerun=False, continue_on_step_failure=False)
 
 
@@ -149,18 +225,22 @@ def _inputs(job: Json, assets: Assets) -> dict[str, Value | LocalPath]:
     return inputs
 
 
-def _step(name: str, node: Json, spec: Json, assets: Assets) -> Step:
+def _bindings(name: str, node: Json, spec: Json, assets: Assets) -> dict[str, Binding]:
     inputs = {key: _input(entry) for key, entry in (spec.get("inputs") or {}).items()}
     bindings: dict[str, Binding] = {}
     for key, entry in (node.get("inputs") or {}).items():
         bound = _binding(entry, inputs.get(key), assets, f"Input `{key}` of node `{name}`")
         if bound is not None:
             bindings[key] = bound
+    return bindings
+
+
+def _step(name: str, node: Json, spec: Json, bindings: Mapping[str, Binding], assets: Assets) -> Step:
     code = spec.get("code")
     return Step(
         name=name,
         command=str(spec["command"]),
-        inputs=inputs,
+        inputs={key: _input(entry) for key, entry in (spec.get("inputs") or {}).items()},
         outputs={
             key: Output(str(entry.get("type", "uri_folder"))) for key, entry in (spec.get("outputs") or {}).items()
         },
@@ -172,9 +252,7 @@ def _step(name: str, node: Json, spec: Json, assets: Assets) -> Step:
     )
 
 
-def _facts(
-    name: str, node: Json, spec: Json, component: str, default_compute: str, destinations: Mapping[str, str]
-) -> StepFacts:
+def _facts(name: str, node: Json, spec: Json, component: str, default_compute: str) -> StepFacts:
     resources = _snake(node.get("resources") or {})
     return StepFacts(
         component=component,
@@ -184,16 +262,15 @@ def _facts(
         compute=str(node.get("compute_id") or node.get("compute") or default_compute),
         instance_type=_first(resources.get("instance_type")),
         nodes=_nodes(node, spec),
-        destinations=dict(destinations),
         output_types={key: str(entry.get("type", "uri_folder")) for key, entry in (spec.get("outputs") or {}).items()},
     )
 
 
 def _component_id(name: str, node: Json) -> str:
     kind = str(node.get("type", "command"))
-    # A job names a registry's pipeline by a node of type pipeline; what is seeded under that name is one command.
+    # What is seeded under the name of a registry's pipeline may be one command: the component tells, not the node.
     if kind not in {"command", "pipeline"}:
-        raise GraphError(f"Node `{name}` is of type {kind}; the emulator runs command components.")
+        raise GraphError(f"Node `{name}` is of type {kind}; the emulator runs command and pipeline components.")
     reference = node.get("component_id")
     if not isinstance(reference, str) or not reference:
         raise GraphError(f"Node `{name}` names no component.")

@@ -16,6 +16,7 @@ import pytest
 
 from azft.emulator import Emulator, Settings, compute
 from azft.emulator.settings import ACCOUNT, CONTAINER
+from tests.emulator.nested_pipeline import nested_pipeline
 from tests.helpers import azure_sdk
 from tests.helpers.toy_jobs import ToyJobs
 
@@ -65,6 +66,17 @@ def test_a_step_sees_a_node_and_nothing_of_the_emulator(toys: ToyJobs, monkeypat
     assert not [name for name in seen if name.startswith(("AZFT_", "IDENTITY_", "AZURE_"))]
     assert "HF_TOKEN" not in seen
     assert "WORD" not in seen  # the first step's own
+
+
+def test_the_steps_of_a_pipeline_within_the_pipeline_run(toys: ToyJobs) -> None:
+    job = nested_pipeline(toys.folder, toys.control)
+    job.name = "one"
+    toys.client.jobs.create_or_update(job)
+    assert toys.ended("one") == "Completed"
+    for output in ("part", "all"):
+        assert blob(toys, f"azureml/one/{output}/result.txt").read_text() == "HELLO !"
+    states = {name: child.status for name, child in toys.children("one").items()}
+    assert states == dict.fromkeys(("node/made", "node/again", "last"), "Completed")
 
 
 def test_a_failed_step_tells_the_services_error_and_the_job_which_step(toys: ToyJobs) -> None:

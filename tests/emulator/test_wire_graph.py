@@ -120,6 +120,85 @@ def test_a_registrys_pipeline_is_run_when_what_stands_for_it_is_a_command(job: d
     assert read_wire(job, shelf) == before
 
 
+def nest(job: dict[str, Any], shelf: Shelf) -> dict[str, Any]:
+    """Move finetune and evaluate into a pipeline component, which becomes the node `tune`; its specification."""
+    given = {
+        "dataset": "${{parent.jobs.prepare.outputs.dataset}}",
+        "model": "${{parent.inputs.model}}",
+        "finetune_parameters": "${{parent.inputs.finetune_parameters}}",
+        "evaluate_parameters": "${{parent.inputs.evaluate_parameters}}",
+    }
+    inner = {name: job["jobs"].pop(name) for name in ("finetune", "evaluate")}
+    for node in inner.values():
+        node["inputs"]["dataset"]["value"] = "${{parent.inputs.dataset}}"
+    written = ("checkpoints", "metrics", "trained", "evaluation")
+    spec = {
+        "type": "pipeline",
+        "inputs": {name: {"type": "uri_file" if "parameters" in name else "uri_folder"} for name in given},
+        "outputs": {name: {"type": "uri_folder"} for name in written},
+        "jobs": inner,
+    }
+    job["jobs"]["tune"] = {
+        "type": "pipeline",
+        "componentId": "azureml:/components/tune/versions/1",
+        "inputs": {name: {"job_input_type": "literal", "value": value} for name, value in given.items()},
+        "outputs": {name: {"type": "literal", "value": f"${{{{parent.outputs.{name}}}}}"} for name in written},
+    }
+    for name in ("evaluation", "trained"):
+        job["jobs"]["package"]["inputs"][name]["value"] = f"${{{{parent.jobs.tune.outputs.{name}}}}}"
+    shelf.components = {**shelf.components, "azureml:/components/tune/versions/1": spec}
+    return spec
+
+
+def test_a_pipeline_within_the_pipeline_is_the_same_steps_joined_the_same_way(
+    job: dict[str, Any], shelf: Shelf
+) -> None:
+    place = "azureml://datastores/workspaceblobstore/paths/azft/runs/a/checkpoints"
+    job["outputs"]["checkpoints"]["uri"] = place
+    before = read_wire(job, shelf)
+    nest(job, shelf)
+    after = read_wire(job, shelf)
+    assert check_graph(after.graph) == []
+    assert [step.name for step in ordered(after.graph)] == ["prepare", "tune/finetune", "tune/evaluate", "package"]
+    renamed = {"finetune": "tune/finetune", "evaluate": "tune/evaluate"}
+    for name, step in before.graph.steps.items():
+        found = after.graph.steps[renamed.get(name, name)]
+        for key, bound in step.bindings.items():
+            source = bound.step if isinstance(bound, StepOutput) else ""
+            wanted = StepOutput(renamed.get(source, source), bound.output) if isinstance(bound, StepOutput) else bound
+            assert found.bindings[key] == wanted
+        assert (found.command, found.outputs, found.variables) == (step.command, step.outputs, step.variables)
+    assert after.graph.outputs["trained"] == StepOutput("tune/finetune", "trained")
+    assert after.steps["tune/finetune"].destinations == {"checkpoints": place}
+
+
+def test_an_inner_pipelines_defaults_and_absent_inputs_reach_its_steps(job: dict[str, Any], shelf: Shelf) -> None:
+    spec = nest(job, shelf)
+    spec["inputs"] |= {"epochs": {"type": "number", "default": "2.5"}, "seed": {"type": "integer", "optional": True}}
+    spec["jobs"]["finetune"]["inputs"] |= {"epochs": "${{parent.inputs.epochs}}", "seed": "${{parent.inputs.seed}}"}
+    bindings = read_wire(job, shelf).graph.steps["tune/finetune"].bindings
+    assert bindings["epochs"] == Value("2.5")
+    assert "seed" not in bindings
+    del spec["inputs"]["seed"]
+    with pytest.raises(GraphError, match="its pipeline's `seed`"):
+        read_wire(job, shelf)
+
+
+def test_pipelines_may_lie_two_deep(job: dict[str, Any], shelf: Shelf) -> None:
+    spec = nest(job, shelf)
+    deep = {
+        **job["jobs"]["tune"],
+        "inputs": {name: f"${{{{parent.inputs.{name}}}}}" for name in spec["inputs"]},
+    }
+    job["jobs"]["tune"]["componentId"] = "azureml:/components/around/versions/1"
+    around = {**spec, "jobs": {"deep": deep}}
+    shelf.components = {**shelf.components, "azureml:/components/around/versions/1": around}
+    graph = read_wire(job, shelf).graph
+    assert check_graph(graph) == []
+    assert graph.steps["package"].bindings["trained"] == StepOutput("tune/deep/finetune", "trained")
+    assert graph.steps["tune/deep/finetune"].bindings["dataset"] == StepOutput("prepare", "dataset")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
