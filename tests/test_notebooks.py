@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 
 import azft
 from azft.rehearsal.session import Rehearsal
+from tests.sweep.test_secrets import PLANTED
 
 CHECKOUT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
@@ -50,12 +51,21 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the notebook is run."""
+    return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def rehearsed(folder: Path) -> Iterator[Any]:
     """The chat-completion notebook, run as shipped."""
-    folder = tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AZFT_CACHE", str(folder / "cache"))
-        yield run(nbformat.read(CHAT, as_version=4), folder)
+        for name, value in PLANTED.items():
+            patch.setenv(name, value)
+        done = run(nbformat.read(CHAT, as_version=4), folder)
+        nbformat.write(done, folder / "executed.ipynb")
+        yield done
 
 
 def test_the_chat_completion_notebook_goes_the_whole_way_and_leaves_nothing(rehearsed: Any) -> None:
@@ -85,6 +95,17 @@ def test_no_output_holds_a_token_a_key_or_a_signature(rehearsed: Any) -> None:
     shown = json.dumps(rehearsed)
     for secret in ("Bearer ", "eyJ", "sig=", "IDENTITY_HEADER"):
         assert secret not in shown
+
+
+@pytest.mark.usefixtures("rehearsed")
+def test_no_file_that_it_leaves_holds_what_the_environment_keeps_secret(folder: Path) -> None:
+    """Records, logs, what was uploaded, and the executed notebook itself."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert folder / "executed.ipynb" in files
+    assert len(files) > 50
+    for file in files:
+        content = file.read_bytes()
+        assert not [name for name, value in PLANTED.items() if value.encode() in content], file
 
 
 @pytest.mark.slow

@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import requests
+from nbclient import NotebookClient
 
+import azft
 from azft.azureml.connection import forget_connections
 from azft.cli import main
-from azft.emulator import Fault
+from azft.emulator import Emulator, Fault
 from azft.emulator.faults import ALWAYS
 from azft.errors import AzftError
+from azft.rehearsal.session import Rehearsal
 from tests.sweep.flows import FLOWS
 from tests.sweep.sweep import KINDS, Sweep
 from tests.sweep.world import World
@@ -27,6 +31,7 @@ PLANTED = {
     "STORAGE_CONNECTION_STRING": "planted-connection-string-99aa",
     "DB_PASSWORD": "planted-password-zz81",
 }
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "chat_completion.ipynb"
 _GIVEN = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]+|(?<=[?&]sig=)[^&\"'\s\\]{8,}"
     r"|(?<=\"primaryKey\":\")[^\"]+|(?<=\"secondaryKey\":\")[^\"]+|(?<=\"sasToken\":\")[^\"]+|(?<=\"key\":\")[^\"]{20,}"
@@ -35,18 +40,18 @@ _GIVEN = re.compile(
 
 
 class Watch:
-    """Notes every secret that a world gives out, and looks for them."""
+    """Notes every secret that an emulator gives out, and looks for them."""
 
-    def __init__(self, world: World) -> None:
-        self.secrets = {*PLANTED.values(), world.emu.identity_header, world.emu.secret}
-        handle = world.emu.handle
+    def __init__(self, emu: Emulator) -> None:
+        self.secrets = {*PLANTED.values(), emu.identity_header, emu.secret}
+        handle = emu.handle
 
         def noted(request: Any) -> Any:
             response = handle(request)
             self.secrets.update(_GIVEN.findall(response.content().decode("utf-8", "replace")))
             return response
 
-        world.emu.handle = noted  # type: ignore[method-assign]
+        emu.handle = noted  # type: ignore[method-assign]
 
     def search(self, where: str, text: str) -> None:
         """Raise when a secret stands in a text."""
@@ -90,7 +95,7 @@ def test_no_flow_leaves_a_secret_in_a_file_or_an_error(
     for name in ("throttled, lasting", "connection-reset, lasting", "token-expired, lasting", "server-error, once"):
         for at in {0, count // 3, 2 * count // 3, count - 1}:
             with sweep.world(sweep.ready(flow)) as world:
-                watch = Watch(world)
+                watch = Watch(world.emu)
 
                 def strike(current: int, _request: Any, at: int = at, name: str = name, world: World = world) -> None:
                     if current == at:
@@ -123,7 +128,7 @@ def test_no_command_prints_a_secret(
     sweep: Sweep, fault: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sweep.world(sweep.ready("deploy serverless")) as world:
-        watch = Watch(world)
+        watch = Watch(world.emu)
         monkeypatch.setenv("AZFT_HOME", str(world.home))
         monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", world.emu.settings.subscription)
         run = sweep.template.plans["maas"].run_name
@@ -151,7 +156,7 @@ def test_an_address_that_is_not_reached_is_not_told_with_its_signature(sweep: Sw
     signed = [number for number in range(total) if "sig=" in sweep.requests(flow)[number].url]
     for at in [*signed[:2], total - 1]:
         with sweep.world(sweep.ready(flow)) as world:
-            watch = Watch(world)
+            watch = Watch(world.emu)
 
             def refuse(current: int, request: Any, at: int = at) -> None:
                 if current >= at:
@@ -171,16 +176,50 @@ def test_an_address_that_is_not_reached_is_not_told_with_its_signature(sweep: Sw
 
 def test_no_page_of_a_plan_shows_a_secret(sweep: Sweep) -> None:
     with sweep.world(sweep.done("submit azft")) as world:
-        watch = Watch(world)
+        watch = Watch(world.emu)
         for plan in sweep.template.plans.values():
             watch.search("a plan's page", plan._repr_html_())
             watch.search("a plan", plan.to_json().decode())
         watch.search("a run's page", world.client().run("azft")._repr_html_())
 
 
+@pytest.mark.slow
+def test_no_cell_of_the_notebook_shows_a_secret_nor_leaves_one_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The notebook goes to Azure, which is an emulator in this process: so what it hands out is known here."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = first.source.replace('where = "rehearsal"', 'where = "azure"')
+    monkeypatch.setenv("AZFT_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    recipe = azft.load_recipe(azft.init(work / "bakery").recipe, overrides=["modes.maap.compute=gpu-cluster"])
+    with Rehearsal(azft.plan(recipe, mode="maap"), home=tmp_path / "elsewhere") as stage:
+        watch = Watch(stage.emulator)
+        monkeypatch.delenv("AZFT_HOME")
+        monkeypatch.setenv("AZURE_CLIENT_SECRET", PLANTED["AZURE_CLIENT_SECRET"])  # the rehearsal took it away
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(work)}}).execute()
+        kept = stage.home / "azure" / "blobs"  # what was uploaded, logged and written by the steps
+    nbformat.write(notebook, work / "executed.ipynb")
+    assert watch.search_files(work) > 20
+    assert watch.search_files(kept) > 20
+    watch.search("the streams", "".join(capfd.readouterr()))
+    given = watch.secrets - {*PLANTED.values()}
+    assert any(secret.startswith("eyJ") for secret in given)
+    assert len(given) > 10  # tokens, signatures, the account's and the endpoint's keys
+    for secret in (PLANTED["HF_TOKEN"], *sorted(given)[:3]):
+        shown = nbformat.v4.new_output("stream", text=f"it says {secret}\n")
+        with pytest.raises(AssertionError, match="secrets in"):
+            watch.search("a cell", nbformat.writes(nbformat.v4.new_notebook(cells=[_cell(shown)])))
+
+
+def _cell(output: Any) -> Any:
+    return nbformat.v4.new_code_cell("1", outputs=[output])
+
+
 def test_the_search_finds_what_is_planted(sweep: Sweep) -> None:
     with sweep.world(sweep.done("submit maas")) as world:
-        watch = Watch(world)
+        watch = Watch(world.emu)
         client = world.client()
         client.refresh("maas")
         token = client.connection.credential.get_token("https://ml.azure.com/.default").token
