@@ -20,8 +20,8 @@ Example:
 \b
 With --follow it goes on until the run ends; the exit code is then 7 when the
 run failed. Ctrl-C ends the watching, not the run. While Azure does not answer
-it waits: no line is lost or shown twice. A step that was reused wrote nothing;
-a line on standard error says which run has its log.
+it waits: no line is lost or shown twice. A step that was reused wrote
+nothing; a line on standard error says which run has its log.
 """
 
 
