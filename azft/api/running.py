@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from azft.azureml.connection import Access, Connection
     from azft.azureml.outputs import RemoteOutput
     from azft.azureml.remote_runs import RemoteRun
+    from azft.azureml.workspace import Workspace
     from azft.modes.base import Mode
     from azft.plan import Plan
     from azft.run_summary import RunSummary
@@ -70,10 +71,14 @@ def get_run(name: str | None = None, *, access: Access | None = None) -> Run:
     if name is not None:
         try:
             return store.get(name)
-        except NotFoundError:
-            found = None if access is None else _adopt(name, access)
-            if found is None:
+        except NotFoundError as error:
+            workspace = None if access is None else _workspace(access)
+            if access is None or workspace is None:
                 raise
+            found = _adopt(name, access, workspace)
+            if found is None:
+                where = f"and the workspace {workspace.name} has none that azft started"
+                raise NotFoundError(f"{error.message.rstrip('.')}, {where}.", fix=error.fix) from None
             return found
     listed = store.list()
     if not listed:
@@ -222,14 +227,18 @@ def _store() -> RunStore:
     return Store()
 
 
-def _adopt(name: str, access: Access) -> Run | None:
-    """The record of a run that only Azure knows; None when no workspace is known, or it has no such run."""
-    from azft.azureml.remote_runs import adopt, find_remote
-
+def _workspace(access: Access) -> Workspace | None:
+    """The workspace that is known; None when there is none."""
     try:
-        workspace = access.find()
+        return access.find()
     except UsageError:
         return None
+
+
+def _adopt(name: str, access: Access, workspace: Workspace) -> Run | None:
+    """The record of a run that only Azure knows; None when the workspace has no such run."""
+    from azft.azureml.remote_runs import adopt, find_remote
+
     connection = access.connect(workspace)
     job = find_remote(connection, name)
     return None if job is None else adopt(_store(), connection, job)

@@ -105,7 +105,9 @@ def test_the_api_finds_it_by_its_name(
         "studio_url": run.azure["studio_url"],
         "refreshed": run.refreshed(),
     }
-    with pytest.raises(NotFoundError, match="There is no run `nothing`"):
+    with pytest.raises(
+        NotFoundError, match=r"There is no run `nothing` in .+, and the workspace azft-rehearsal has none"
+    ):
         api.get_run("nothing", access=Access())
 
 
