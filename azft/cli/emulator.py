@@ -69,6 +69,10 @@ def command(root: Path | None, port: int | None, wanted: tuple[str, ...], output
             emulator.start()
     except EmulatorBusyError as error:
         raise UsageError(str(error), fix="Take another one, or end what uses it.") from None
+    except OSError as error:
+        where = root or "its temporary folder"
+        message = f"The emulator can't keep its state in {where}: {error.strerror}."
+        raise UsageError(message, fix="Name another folder: --root DIR") from None
     try:
         made = _make_ready(emulator, wanted)
         variables = emulator.environment()

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requests
+
+from azft.cli import main
 
 
 @contextmanager
@@ -70,3 +73,9 @@ def test_nothing_of_it_stays_without_a_root(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_can_hold_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main.run(["emulator", "--root", str(tmp_path / "file" / "state")]) == 2
+    assert "can't keep its state in" in capsys.readouterr().err
