@@ -62,8 +62,10 @@ class _JobFile:
         """The file's content, once it is sure that it is what it should be."""
         try:
             text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} can't be read: {error}.") from None
+        except OSError as error:
+            raise UsageError(f"The job file {path} can't be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"The job file {path} is no text in UTF-8.") from None
         document = parse(text)
         found = [
             Finding(f"azureml-{problem.code}", Severity.ERROR, problem.message, problem.fix, str(path), problem.line)

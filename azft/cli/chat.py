@@ -36,9 +36,14 @@ class Settings(TypedDict):
 
 
 @click.command(epilog=EPILOG)
-@click.argument("what", required=False)
+@click.argument("what", required=False, callback=options.not_empty)
 @click.option("--latest", is_flag=True, help="Take the newest run of this folder.")
-@click.option("--endpoint", metavar="NAME", help="Talk to an endpoint in Azure instead (azft deploy makes one).")
+@click.option(
+    "--endpoint",
+    metavar="NAME",
+    callback=options.not_empty,
+    help="Talk to an endpoint in Azure instead (azft deploy makes one).",
+)
 @click.option("--prompt", help="Say this, show the answer, and end. `-` reads it from standard input.")
 @click.option("--system", help="A system turn that comes first.")
 @click.option(

@@ -34,7 +34,7 @@ machine. What azft did not start is never listed and never touched. Exit code
 
 
 @click.command(epilog=EPILOG)
-@click.argument("what", required=False, metavar="[RUN]")
+@click.argument("what", required=False, metavar="[RUN]", callback=options.not_empty)
 @click.option("--all", "everything", is_flag=True, help="End everything that azft started.")
 @click.option("--dry-run", is_flag=True, help="List what there is, and end nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")

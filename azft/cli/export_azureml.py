@@ -29,7 +29,14 @@ parameters, components and environments. It can be moved and kept.
 @click.command(epilog=EPILOG)
 @options.recipe
 @click.option("--mode", type=click.Choice(["maas", "maap"]), default="maap", show_default=True, help="Which job.")
-@click.option("--out", required=True, type=click.Path(file_okay=False), metavar="DIR", help="A new folder.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    callback=options.not_empty,
+    help="A new folder.",
+)
 @options.output
 def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str, output: Output) -> int:
     """Write the job of a recipe as YAML that `az ml job create` takes.

@@ -13,6 +13,14 @@ from azft.cli.render import FORMATS, Output
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def not_empty(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A click callback: an empty text, as an unset variable of a script leaves it, is a mistake and no folder."""
+    given = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(text, str) and not text.strip() for text in given):
+        raise click.BadParameter("it is empty.", param=parameter)
+    return value
+
+
 def output(command: Command) -> Command:
     """`-o` and `--query`; the command gets them as one argument `output`."""
 
@@ -43,7 +51,7 @@ def recipe(command: Command) -> Command:
         multiple=True,
         help="Override a key of the recipe, e.g. training.epochs=1. Repeatable.",
     )(command)
-    click.argument("recipe", default="recipe.yaml", metavar="[RECIPE]")(command)
+    click.argument("recipe", default="recipe.yaml", metavar="[RECIPE]", callback=not_empty)(command)
     return command
 
 
@@ -61,6 +69,7 @@ job_file = click.option(
     "--from-azureml",
     "job_file",
     metavar="JOB.YML",
+    callback=not_empty,
     help="In place of a recipe: an Azure ML job of type finetuning, taken as it is. It says itself where it runs.",
 )
 """`--from-azureml`"""
@@ -77,7 +86,7 @@ def run(command: Command) -> Command:
         return command(*args, run=find_run(run_name, latest, kwargs.get("access")), **kwargs)
 
     click.option("--latest", is_flag=True, help="Take the newest run of this folder.")(wrapper)
-    click.argument("run_name", required=False, metavar="[RUN]")(wrapper)
+    click.argument("run_name", required=False, metavar="[RUN]", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
@@ -88,7 +97,7 @@ def named_run(command: Command) -> Command:
     def wrapper(*args: Any, run_name: str, **kwargs: Any) -> Any:
         return command(*args, run=find_run(run_name, False, kwargs.get("access")), **kwargs)
 
-    click.argument("run_name", metavar="RUN")(wrapper)
+    click.argument("run_name", metavar="RUN", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 

@@ -33,7 +33,12 @@ size, and by its MD5 where Azure has one, before it gets its name.
 @options.named_run
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
-    "--download", "folder", type=click.Path(file_okay=False), metavar="DIR", help="Bring them here, a folder each."
+    "--download",
+    "folder",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    callback=options.not_empty,
+    help="Bring them here, a folder each.",
 )
 @options.output
 def command(run: Any, access: Any, names: tuple[str, ...], folder: str | None, output: Output) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,13 @@ data, model or code changed since.
 @options.job_file
 @click.option("--check-remote", is_flag=True, help="Ask the account, too: sign-in, workspace, quota, model, uploads.")
 @click.option("--payload", is_flag=True, help="Print the exact JSON that Azure would get (modes maas and maap).")
-@click.option("--out", type=click.Path(dir_okay=False), metavar="PLAN.JSON", help="Save the plan, for `azft submit`.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False),
+    metavar="PLAN.JSON",
+    callback=options.not_empty,
+    help="Save the plan, for `azft submit`.",
+)
 @options.azure
 @options.output
 def command(
@@ -84,10 +91,29 @@ def make_plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str 
     from azft.recipe_file import load_recipe
 
     if job_file is None:
+        if recipe.endswith(".json") and _is_plan(Path(recipe)):
+            raise UsageError(f"{recipe} is a plan already.", fix=f"See it: azft submit {recipe} --dry-run")
         return api.plan(load_recipe(recipe, overrides=overrides), mode)
     if overrides:
         raise UsageError("--set can't change a job file, which is taken as it is.", fix="Edit the file.")
-    return api.plan_from_azureml(job_file)
+    made = api.plan_from_azureml(job_file)
+    require_mode(made, mode, job_file)
+    return made
+
+
+def require_mode(plan: Plan, mode: str, file: str) -> None:
+    """Raise `UsageError` when --mode is on the command line and the file, which says itself where it runs, differs."""
+    if options.given_flags({"mode": "--mode"}) and plan.mode != mode:
+        fix = "Leave out --mode, or plan the recipe for the other one."
+        raise UsageError(f"{file} is for mode {plan.mode}, not {mode}.", fix=fix)
+
+
+def _is_plan(file: Path) -> bool:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"hash", "recipe_sha256"} <= found.keys()
 
 
 def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:

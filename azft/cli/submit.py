@@ -108,7 +108,7 @@ def command(
 
 def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | None) -> Plan:
     from azft import api
-    from azft.cli.plan import make_plan
+    from azft.cli.plan import make_plan, require_mode
 
     if job_file is not None or not recipe.endswith(".json"):
         return make_plan(recipe, overrides, mode, job_file)
@@ -116,7 +116,9 @@ def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | No
         raise UsageError(
             "--set can't change a saved plan.", fix="Make a new one: azft plan recipe.yaml --set ... --out"
         )
-    return api.load_plan(recipe)
+    saved = api.load_plan(recipe)
+    require_mode(saved, mode, recipe)
+    return saved
 
 
 def _dry_run(plan: Plan, overrides: tuple[str, ...], output: Output) -> int:

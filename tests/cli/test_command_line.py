@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from azft.cli import main
 from azft.cli.group import COMMANDS, SECTIONS
 from tests.helpers.terminal import COMMAND, azft, azft_at_terminal, environment
 
@@ -177,3 +178,22 @@ def test_help_costs_less_than_three_times_bare_click() -> None:
 
 def test_the_help_at_a_terminal_is_the_same_text() -> None:
     assert "Before a run:" in azft_at_terminal("--help").plain
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", ""], ["plan", "--from-azureml", ""], ["plan", "--out", ""], ["export-azureml", "--out", " "],
+        ["submit", ""], ["status", ""], ["outputs", ""], ["outputs", "x", "--download", ""], ["down", ""],
+        ["chat", "", "--prompt", "x"], ["chat", "--endpoint", "", "--prompt", "x"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_empty_text_is_neither_a_name_nor_a_folder(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an unset variable of a script leaves it."""
+    monkeypatch.chdir(tmp_path)
+    assert main.run(arguments) == 2
+    assert "it is empty." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -85,8 +85,22 @@ def test_a_saved_plan_is_refused_when_the_recipe_changed(tmp_path: Path, capsys:
     with Path(path).open("a") as file:
         file.write("description: another\n")
     capsys.readouterr()
+    assert run(["plan", saved]) == 2
+    assert f"azft submit {saved}" in capsys.readouterr().err
     assert run(["submit", saved, "--dry-run"]) == 3
     assert "stale" in capsys.readouterr().err
+
+
+def test_a_mode_that_the_file_does_not_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved, exported = str(tmp_path / "plan.json"), tmp_path / "out"
+    path = recipe(tmp_path, "maas")
+    assert run(["plan", path, "--mode", "maas", "--out", saved]) == 0
+    assert run(["export-azureml", path, "--mode", "maas", "--out", str(exported)]) == 0
+    for source in ([saved], ["--from-azureml", str(exported / "job.yml")]):
+        assert run(["submit", *source, "--mode", "maas", "--dry-run"]) == 0
+        capsys.readouterr()
+        assert run(["submit", *source, "--mode", "maap", "--dry-run"]) == 2
+        assert "is for mode maas, not maap" in capsys.readouterr().err
 
 
 def test_a_job_file_is_planned_and_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +114,9 @@ def test_a_job_file_is_planned_and_dry_run(tmp_path: Path, capsys: pytest.Captur
     assert f"azft submit --from-azureml {job}" in capsys.readouterr().out
     assert run(["submit", "--from-azureml", job, "--dry-run"]) == 0
     assert run(["submit", "--from-azureml", job, "--set", "a=b", "--dry-run"]) == 2
+    capsys.readouterr()
+    assert run(["plan", "--from-azureml", f"{job}.gone"]) == 2
+    assert "No such file or directory." in capsys.readouterr().err
     assert run(["export-azureml", recipe(tmp_path, "maas"), "--mode", "maas", "--out", str(exported)]) == 2
 
 
