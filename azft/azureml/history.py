@@ -41,6 +41,11 @@ class HistoryRun:
     """Log file -> an address with a signature; never shown, never kept."""
 
     @property
+    def begun(self) -> bool:
+        """Whether it ever ran, so that it has something to tell; also one that waits for another node."""
+        return self.started is not None or self.status not in {"NotStarted", "Queued"}
+
+    @property
     def seconds(self) -> float | None:
         """How long it ran."""
         if self.started is None or self.ended is None:

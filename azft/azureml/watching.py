@@ -177,7 +177,7 @@ class _Refresh:
         if child.status not in {"NotStarted", "Queued", "Preparing", "Starting", "Provisioning"}:
             self.tell("step-started", name, child.id, time=(child.started or datetime.now(UTC)).isoformat())
         record = self.mirror.of(child.id)
-        if not record["done"] and child.status not in {"NotStarted", "Queued"}:
+        if not record["done"] and child.begun:
             details = child if child.logs else self.history.details(child.id)
             over = ended or details.status in ENDED
             grew = [
@@ -221,7 +221,7 @@ class _Refresh:
         file = self.run.folder / "outputs" / "metrics" / "metrics.jsonl"
         service = self.info.get("service")
         if service == "pipeline":
-            if not any(_step_name(s.name) == "finetune" and s.status not in {"NotStarted", "Queued"} for s in steps):
+            if not any(_step_name(s.name) == "finetune" and s.begun for s in steps):
                 return
             path = kept_path(job, "metrics", str(self.info.get("run") or self.run.name))
             file.parent.mkdir(parents=True, exist_ok=True)
