@@ -37,6 +37,16 @@ def command(run: Any, access: Any, step: str | None, tail: int | None, follow: b
 
     RUN is a run's name, or the start of it. Lines of several steps carry the step's name.
     """
+    try:
+        return _show(run, access, step, tail, follow, output)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        fix = f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}"
+        raise InterruptedRunError(f"Stopped watching; run {run.name} is as it was.", fix=fix) from None
+
+
+def _show(run: Any, access: Any, step: str | None, tail: int | None, follow: bool, output: Output) -> int:
     from azft import api
     from azft.cli import results
 
@@ -81,11 +91,8 @@ def _follow(run: Any, access: Any, step: str | None, offsets: dict[str, int], ma
         if text := _reused(event, run.name) if event["event"] == "step-reused" else words(event):
             note(text)
 
-    try:
-        state = api.follow_logs(run, on_lines, step=step, offsets=offsets, on_event=on_event, access=access)
-    except KeyboardInterrupt:
-        fix = f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}"
-        raise InterruptedRunError(f"Stopped watching; run {run.name} is as it was.", fix=fix) from None
+    sys.stdout.flush()  # what is known already is shown at once, also in a pipe
+    state = api.follow_logs(run, on_lines, step=step, offsets=offsets, on_event=on_event, access=access)
     return ExitCode.DONE if state == "Completed" else ExitCode.JOB_FAILED
 
 
