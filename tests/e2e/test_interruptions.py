@@ -43,13 +43,36 @@ def test_ctrl_c_stops_the_watching_and_no_line_is_lost_or_doubled(person: Person
     )
 
 
+def test_a_follow_shows_what_is_known_while_nothing_new_comes(person: Person) -> None:
+    cloud = person.cloud
+    assert cloud is not None
+    cloud.faults({"name": "node-preempted", "params": {"step": 2}})
+    run = name_of(person.azft("submit", "--mode", "maas", "--no-wait", "--set", "training.epochs=2"))
+    wait_for("the training", lambda: cloud.jobs()[run] == "Running")
+    cloud.settings(queue_seconds=3600)  # no node comes back within the hour
+    wait_for("the loss of the node", lambda: cloud.jobs()[run] == "Queued")
+    known = person.azft("logs", run).out
+    assert known.endswith("finetune | The node was preempted; the job is queued again.\n")
+
+    watching = person.start("logs", run, "--follow")
+    wait_for("its lines", lambda: watching.out == known)
+    watching.interrupt()
+    left = watching.end(130)
+    assert f"Watch again: azft logs {run} --follow" in left.err
+    assert f"End it: azft cancel {run}" in left.err
+    assert cloud.jobs()[run] == "Queued"
+    person.azft("cancel", run)
+    assert cloud.jobs()[run] in {"CancelRequested", "Canceled"}
+    assert person.azft("logs", run, "--follow", code=7).out == known
+
+
 def test_a_canceled_run_is_resumed_to_the_same_weights(person: Person) -> None:
     cloud = person.cloud
     assert cloud is not None
     recipe = training(steps=160, save_steps=10, seed=1)
     run = name_of(person.azft("submit", "--mode", "maap", "--no-wait", *recipe))
     watching = person.start("logs", run, "--follow")
-    wait_for("a checkpoint", lambda: [*cloud.store.rglob(f"runs/{run}/checkpoints/step-*")], seconds=120)
+    wait_for("a checkpoint", lambda: [*cloud.store.rglob(f"runs/{run}/checkpoints/step-*")])
     canceled = person.azft("cancel", run)
     assert f"azft resume {run}" in canceled.err
     watching.end(7)

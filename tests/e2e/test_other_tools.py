@@ -75,5 +75,5 @@ def test_an_exported_job_is_submitted_without_azft(cloud: Cloud, person: Person,
     assert submitted.returncode == 0, submitted.stderr
     name = submitted.stdout.split()[-1]
     assert set(cloud.jobs()) - before == {name}
-    state = wait_for("the job's end", lambda: (s := cloud.jobs()[name]) in OVER and s, seconds=180)
+    state = wait_for("the job's end", lambda: (s := cloud.jobs()[name]) in OVER and s)
     assert state == "Completed"

@@ -130,7 +130,7 @@ class Cloud:
         ).json()["access_token"]
         reply = self.session.request(method, url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         reply.raise_for_status()
-        return reply.json()
+        return reply.json() if reply.content else None
 
     def list(self, kind: str) -> list[dict[str, Any]]:
         """The workspace's resources of a kind, as ARM lists them."""
@@ -142,9 +142,11 @@ class Cloud:
             url = page.get("nextLink")
         return found
 
-    def put(self, path: str, properties: dict[str, Any]) -> None:
-        """Make a resource of the workspace without azft, as `jobs/theirs`."""
-        self.ask("PUT", f"{self.url}{WORKSPACE}/{path}?{API}", {"properties": properties})
+    def job_by_hand(self, name: str, properties: dict[str, Any]) -> None:
+        """A job that somebody made without azft, and canceled."""
+        url = f"{self.url}{WORKSPACE}/jobs/{name}"
+        self.ask("PUT", f"{url}?{API}", {"properties": properties})
+        self.ask("POST", f"{url}/cancel?{API}")
 
     def jobs(self) -> dict[str, str]:
         """The jobs and their states."""
@@ -219,8 +221,8 @@ class Person:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """What is set in this shell."""
-        return {**(self.cloud.env if self.cloud else {}), **self.env}
+        """What is set in this shell. Of Python's own variables a person has none."""
+        return {"PYTHONUNBUFFERED": None, **(self.cloud.env if self.cloud else {}), **self.env}
 
     def azft(self, *args: str, code: int | None = 0, **env: str | None) -> Result:
         """Run a command, which must end with `code`."""
@@ -268,7 +270,7 @@ def name_of(result: Result) -> str:
     return match[1]
 
 
-def wait_for(what: str, look: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(what: str, look: Callable[[], Any], seconds: float = 180) -> Any:
     """Look until there is something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
