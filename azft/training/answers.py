@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from azft.training.attention import NAME
-from azft.training.models import unwrapped
+from azft.training.models import decoder_start, unwrapped
 
 _TOGETHER = 16
 """Prompts in a batch: their caches must fit beside a model that has just been trained."""
@@ -32,6 +32,7 @@ def greedy_answers(
         do_sample=False,
         eos_token_id=sorted(stop) or None,
         pad_token_id=filler,
+        decoder_start_token_id=decoder_start(model) if unwrapped(model).config.is_encoder_decoder else None,
         use_cache=True,
     )
     answers: list[list[int]] = [[] for _ in prompts]

@@ -202,6 +202,16 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def decoder_start(model: Any) -> int | None:
+    """The token with which an encoder-decoder's decoder begins; None where the model does not say."""
+    inner = unwrapped(model)
+    for config in (inner.config, getattr(inner, "generation_config", None)):
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is not None:
+            return int(start)
+    return None
+
+
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """Number of trainable weights, and of all; packed ones count as what they stand for."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from azft.errors import UsageError
 from azft.training.loss import Score
-from azft.training.models import unwrapped
+from azft.training.models import decoder_start, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,15 +99,13 @@ class SequenceToSequenceLoss(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        start = getattr(unwrapped(model).config, "decoder_start_token_id", None)
-        if start is None:
-            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
+        start = decoder_start(model)
         if start is None:
             raise UsageError(
                 f"{type(unwrapped(model)).__name__} does not say with which token its decoder begins.",
                 fix="Set decoder_start_token_id in its config.json.",
             )
-        self.start = int(start)
+        self.start = start
 
     def forward(self, batch: SourceTargetBatch) -> Tensor:
         """Summed loss over the batch's labels, shape ()."""

@@ -189,7 +189,9 @@ def _tokenizer_config(spec: StandInSpec) -> dict[str, Any]:
 
 def _generation_config(spec: StandInSpec, ids: dict[str, int]) -> dict[str, Any]:
     special = spec.special_tokens
+    begins = {"decoder_start_token_id": ids[special.pad]} if ARCHITECTURES[spec.architecture].reads_and_writes else {}
     return {
+        **begins,
         "bos_token_id": ids[special.bos] if special.bos else None,
         "eos_token_id": list(dict.fromkeys([ids[special.stop], ids[special.eos]])),
         "pad_token_id": ids[special.pad],

@@ -13,7 +13,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(name="MistralForCausalLM", model_type="mistral", extra={"sliding_window": None}),
         Architecture(name="Qwen2ForCausalLM", model_type="qwen2", qkv_bias=True, tied=True),
         Architecture(name="Gemma2ForCausalLM", model_type="gemma2", four_norms=True, tied=True),
-        T5Architecture(name="T5ForConditionalGeneration", model_type="t5", tied=True, closes=True),
+        T5Architecture(
+            name="T5ForConditionalGeneration", model_type="t5", tied=True, reads_and_writes=True, closes=True
+        ),
         EncoderArchitecture(name="BertForMaskedLM", model_type="bert", prefix="bert"),
         EncoderArchitecture(name="BertModel", model_type="bert", prefix="bert"),
         EncoderArchitecture(

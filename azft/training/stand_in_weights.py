@@ -30,6 +30,8 @@ class Architecture(BaseModel):
     tied: bool = False
     writes: bool = True
     """Whether it writes text; encoders only read it."""
+    reads_and_writes: bool = False
+    """Whether it is an encoder-decoder."""
     opens: bool = False
     closes: bool = False
     """Whether the tokenizer puts its bos token before a text, its eos token behind one, unless asked not to."""
@@ -99,6 +101,7 @@ class T5Architecture(Architecture):
             "num_heads": spec.heads,
             "n_positions": spec.context_length,
             "feed_forward_proj": "gated-gelu",
+            "dropout_rate": 0.0,  # as the other architectures have it
             "scale_decoder_outputs": False,
             "tie_word_embeddings": True,
             "eos_token_id": ids[special.eos],

@@ -180,6 +180,7 @@ def test_a_model_must_say_how_its_decoder_begins() -> None:
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_batch_changes_no_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MODELS[kind]()
+    model.generation_config.decoder_start_token_id = None  # config.json says it too
     prompts = [tokens[~mask].tolist() for tokens, mask in pairs(6)]
     stop = list(range(3, 12))
     monkeypatch.setattr(answers, "_TOGETHER", 1)

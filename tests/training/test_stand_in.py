@@ -85,6 +85,7 @@ def test_plain_transformers_loads_an_encoder_decoder_and_ends_its_texts(rows: Pa
     with torch.no_grad():
         logits = model(input_ids=ids, decoder_input_ids=begin).logits
     assert logits.shape == (1, 1, len(tokenizer))
+    assert model.generate(ids, max_new_tokens=2).shape[1] > 1
     assert logits.isfinite().all()
 
 
