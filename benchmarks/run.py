@@ -22,6 +22,7 @@ GROUPS = {
     "startup": "(a) start-up of `azft --help`",
     "check": "(b) `azft check` on 1M chat rows",
     "training": "(c) training beside the peers",
+    "tasks": "(f) the other tasks beside their peers",
     "steps": "(d) what a pipeline step costs over its bare command",
     "submitting": "(e) a submission to Azure, on the emulator",
 }

@@ -38,7 +38,7 @@ LANES = {
 DEFAULT = "sft-default"
 
 
-def run(python: str, *arguments: str) -> dict[str, Any]:
+def run(python: str, *arguments: str, script: str = "training_lane.py") -> dict[str, Any]:
     """One child process: its JSON line, or `{"void": why}`."""
     environment = {
         **os.environ,
@@ -48,7 +48,7 @@ def run(python: str, *arguments: str) -> dict[str, Any]:
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     }
-    command = [python, str(ROOT / "benchmarks" / "training_lane.py"), *arguments]
+    command = [python, str(ROOT / "benchmarks" / script), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         lines = result.stderr.strip().splitlines() or ["no message"]

@@ -145,7 +145,7 @@ def azft(work: Work, *, packed: bool) -> dict[str, Any]:
         differences = []
         for sequences in ([0], [1]) if packed else (list(range(8)), list(range(8, 16))):
             losses, _ = loop.accumulate(sequences)
-            ids = np.concatenate([tokens for s in sequences for tokens, _ in loop.train.sequence(s)])
+            ids = np.concatenate([document.tokens for s in sequences for document in loop.train.sequence(s)])
             mean = sum(loss for _, loss in losses) / int(loop.train.label_counts[sequences].sum())
             differences.append(abs(mean - work.expected(torch.from_numpy(ids.astype(np.int64)))))
             loop.optimizer.zero_grad(set_to_none=True)

@@ -51,31 +51,43 @@ def _sequence_to_sequence(model: Any, document: Document) -> torch.Tensor:
     return loss * target.shape[1]
 
 
-def _classes(model: Any, document: Document) -> torch.Tensor:
-    ids = _ids(document.tokens)
-    assert document.targets is not None
-    told = torch.from_numpy(np.array(document.targets)).long()
-    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=told[:, 0]).loss
+def _class(model: Any, document: Document) -> torch.Tensor:
+    loss: torch.Tensor = model(**_read(document), labels=_told(document)[:, 0]).loss
     return loss
 
 
-def _token_classes(model: Any, document: Document) -> torch.Tensor:
-    ids, counts = _ids(document.tokens), torch.from_numpy(np.array(document.loss_mask)).bool()[None]
-    assert document.targets is not None
-    labels = torch.full_like(ids, IGNORED)
-    labels[counts] = torch.from_numpy(np.array(document.targets)).long()[:, 0]
-    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+def _classes(model: Any, document: Document) -> torch.Tensor:
+    dtype = next(model.parameters()).dtype
+    loss: torch.Tensor = model(**_read(document), labels=_told(document).to(dtype)).loss
+    return loss
+
+
+def _tags(model: Any, document: Document) -> torch.Tensor:
+    inputs, counts = _read(document), torch.from_numpy(np.array(document.loss_mask)).bool()[None]
+    labels = torch.full_like(inputs["input_ids"], IGNORED)
+    labels[counts] = _told(document)[:, 0]
+    loss: torch.Tensor = model(**inputs, labels=labels).loss
     return loss * int(counts.sum())
 
 
 def _span(model: Any, document: Document) -> torch.Tensor:
-    ids = _ids(document.tokens)
-    assert document.targets is not None
-    start, end = torch.from_numpy(np.array(document.targets)).long()[0]
-    mask = torch.ones_like(ids)
-    out = model(input_ids=ids, attention_mask=mask, start_positions=start[None], end_positions=end[None])
-    loss: torch.Tensor = out.loss
+    start, end = _told(document)[0]
+    loss: torch.Tensor = model(**_read(document), start_positions=start[None], end_positions=end[None]).loss
     return loss
+
+
+def _read(document: Document) -> dict[str, torch.Tensor]:
+    """A document for a model that reads; of pairs, which token is of the second text."""
+    ids = _ids(document.tokens)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if document.second is not None:
+        inputs["token_type_ids"] = (torch.arange(ids.shape[1]) >= document.second).long()[None]
+    return inputs
+
+
+def _told(document: Document) -> torch.Tensor:
+    assert document.targets is not None
+    return torch.from_numpy(np.array(document.targets)).long()
 
 
 def _preference(model: Any, base: Any, documents: list[Document], beta: float) -> torch.Tensor:
@@ -88,7 +100,8 @@ def _preference(model: Any, base: Any, documents: list[Document], beta: float) -
 SUMS = {
     "next-token": _next_token,
     "sequence-to-sequence": _sequence_to_sequence,
-    "class": _classes,
-    "token-class": _token_classes,
+    "class": _class,
+    "classes": _classes,
+    "tag": _tags,
     "span": _span,
 }

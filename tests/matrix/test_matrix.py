@@ -39,7 +39,7 @@ from tests.training.tiny import Float64, gradients, worst_difference
 EXACT = 1e-6
 """Relative difference of gradients in float64."""
 QUANTISED = 1e-3
-"""In fp32, the widest type that 4-bit kernels compute in; a stand-in's norms multiply by 200, and so they do rounding."""
+"""In fp32, the widest type that 4-bit kernels compute in, whose rounding a stand-in's norms multiply by 200."""
 CPU = torch.device("cpu")
 CELLS = list(cells())
 
