@@ -21,7 +21,8 @@ from azft.emulator.state import Document
 from azft.emulator.step_machines import family, machines
 from azft.emulator.step_process import Command, Preempted, run_command, write_log
 from azft.emulator.step_reuse import Fingerprints, find_reusable, remember
-from azft.emulator.wire_graph import Assets, Json, StepFacts, WirePipeline, read_wire, read_wire_command
+from azft.emulator.wire_graph import WirePipeline, read_wire, read_wire_command
+from azft.emulator.wire_node import Assets, Json, StepFacts
 from azft.execution.graph import GraphError, Literal, LocalPath, Step, StepOutput, Value, ordered
 from azft.execution.inputs import check_graph
 from azft.execution.placeholders import render

@@ -17,13 +17,13 @@ _MODEL_TYPES = frozenset({"mlflow_model", "custom_model", "triton_model"})
 
 
 class StoredAssets:
-    """The emulator's assets behind `wire_graph.Assets`."""
+    """The emulator's assets behind `wire_node.Assets`."""
 
     def __init__(self, emu: Emulator) -> None:
         self._emu = emu
 
     def component(self, reference: str) -> Mapping[str, Any]:
-        """See `wire_graph.Assets`."""
+        """See `wire_node.Assets`."""
         try:
             asset = references.find_asset(self._emu, reference, "components")
         except ApiError as error:
@@ -39,11 +39,11 @@ class StoredAssets:
         return spec
 
     def code(self, reference: str) -> Path:
-        """See `wire_graph.Assets`."""
+        """See `wire_node.Assets`."""
         return self._existing(reference, "codes")
 
     def data(self, reference: str, kind: str) -> Path:
-        """See `wire_graph.Assets`."""
+        """See `wire_node.Assets`."""
         return self._existing(reference, "models" if kind in _MODEL_TYPES else "data")
 
     def environment_problem(self, reference: str) -> str | None:

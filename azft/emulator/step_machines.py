@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from azft.emulator import compute
 from azft.emulator.settings import VmSize
-from azft.emulator.wire_graph import StepFacts
+from azft.emulator.wire_node import StepFacts
 
 if TYPE_CHECKING:
     from azft.emulator.app import Emulator
