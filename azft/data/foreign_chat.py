@@ -128,9 +128,9 @@ def _text(where: str, content: Any) -> str:
         raise NotConvertibleError(f"the content of {where} is {kind_of(content)}, not text", "Write it as text.")
     texts = []
     for part in content:
-        kind = part.get("type") if isinstance(part, dict) else kind_of(part)
-        if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
-            shown = f"`{kind}`" if isinstance(part, dict) else kind
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str) or kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
+            shown = f"`{kind}`" if isinstance(kind, str) else kind_of(part)
             reason = f"{where} has a part that is no text ({shown})"
             raise NotConvertibleError(reason, "Only text can be learned: remove the part or the row.")
         texts.append(part["text"])

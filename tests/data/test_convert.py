@@ -350,3 +350,13 @@ def test_the_page_and_the_help_name_every_format_with_its_tasks() -> None:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{form.name}` |")]
         assert row.rstrip(" |").endswith(", ".join(form.tasks))
         assert f"\n  {form.name} " in EPILOG
+
+
+@pytest.mark.parametrize(
+    "part", ["text", 5, None, {"text": "x"}, {"type": ["text"], "text": "x"}, {"type": "text", "text": 5}]
+)
+def test_a_part_that_is_no_text_is_an_error_of_its_row_whatever_it_is(tmp_path: Path, part: Any) -> None:
+    row = {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "No."}]}
+    with pytest.raises(FindingsError) as caught:
+        convert(write(tmp_path / "in.jsonl", row), tmp_path / "out.jsonl")
+    assert errors_of(caught) == [(1, "data-not-convertible")]
