@@ -8,6 +8,7 @@ import click
 
 from azft.cli import options
 from azft.cli.render import Output, note
+from azft.errors import AzftError, ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,7 +37,7 @@ What other machines started in Azure:
 @click.option("--remote", is_flag=True, help="List the runs of the Azure ML workspace, whoever started them.")
 @options.azure
 @options.output
-def command(remote: bool, access: Any, output: Output) -> None:
+def command(remote: bool, access: Any, output: Output) -> int:
     """List the runs of this folder, newest first.
 
     They lie in .azft/runs (AZFT_HOME moves .azft). Times are UTC; the last two columns are the held-out loss before and
@@ -49,12 +50,20 @@ def command(remote: bool, access: Any, output: Output) -> None:
         output.show([run.to_dict() for run in found], lambda: _remote_view(found))
         if not found and output.is_table:
             note("The workspace has no runs of azft.")
-        return
+        return ExitCode.DONE
 
-    summaries = [api.summarize(run) for run in api.runs()]
+    summaries, damaged = [], []
+    for run in api.runs():
+        try:
+            summaries.append(api.summarize(run))
+        except AzftError as error:  # one that is damaged hides no other
+            damaged.append(error)
     output.show([summary.to_dict() for summary in summaries], lambda: _view(summaries))
-    if not summaries and output.is_table:
+    for error in damaged:
+        note(f"Not listed: {error.message} {error.fix}")
+    if not summaries and not damaged and output.is_table:
         note("There are no runs here yet. Start one with: azft submit recipe.yaml")
+    return ExitCode.FAILURE if damaged else ExitCode.DONE
 
 
 def _view(summaries: list[RunSummary]) -> RenderableType:

@@ -286,9 +286,8 @@ class Run:
         try:
             data = orjson.loads((self.folder / name).read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
-            raise AzftError(
-                f"{self.folder / name} can't be read: {error}.", fix="The run's folder is damaged."
-            ) from None
+            fix = f"The run's folder is damaged. Move it away, and azft knows no more of the run: {self.folder}"
+            raise AzftError(f"{self.folder / name} can't be read: {error}.", fix=fix) from None
         assert isinstance(data, dict)
         return data
 

@@ -13,6 +13,7 @@ import pytest
 
 from azft.cli import main
 from azft.cli.group import COMMANDS, SECTIONS
+from azft.runs import RunStore
 from tests.helpers.terminal import COMMAND, azft, azft_at_terminal, environment
 
 HEAVY = ("torch", "transformers", "azure", "pydantic", "yaml", "rich", "numpy", "orjson", "jmespath", "azft.api")
@@ -197,3 +198,19 @@ def test_an_empty_text_is_neither_a_name_nor_a_folder(
     assert main.run(arguments) == 2
     assert "it is empty." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_run_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AZFT_HOME", str(tmp_path / ".azft"))
+    model = {"kind": "folder", "description": "a model"}
+    plan = {"mode": "local", "hash": "1", "created": "2026-11-24T00:00:00+00:00", "model": model}
+    for name in ("one", "two"):
+        run = RunStore().create(name, plan=plan, recipe={})
+    (run.folder / "state.json").write_text("x")
+    assert main.run(["runs"]) == 1
+    shown = capsys.readouterr()
+    assert "one" in shown.out
+    assert f"Not listed: {run.folder / 'state.json'} can't be read" in shown.err
+    assert "Move it away" in shown.err
