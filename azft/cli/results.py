@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azft.cli.progress import watcher
 from azft.cli.render import Output, note, write
+from azft.data.model_folder import reading_task
 from azft.errors import AzftError, ExitCode
 
 if TYPE_CHECKING:
@@ -113,6 +115,9 @@ def _next(summary: RunSummary, *, wait: bool) -> str:
         return f"It goes on by itself. Watch: azft logs {summary.name} --follow   End it: azft cancel {summary.name}"
     if summary.azure:
         return f"Serve it: azft deploy {summary.name}   Its files: azft outputs {summary.name}"
+    if (packaged := summary.outputs.get("packaged")) is not None and reading_task(Path(packaged)) is not None:
+        samples = Path(summary.outputs["evaluation"]) / "samples.jsonl"
+        return f"What it told about held-out rows: {samples}"
     return f"Talk to it: azft chat {summary.name}"
 
 

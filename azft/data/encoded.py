@@ -76,16 +76,16 @@ class Encoded:
 
     def shortened(self, max_length: int) -> Encoded:
         """Cut to `max_length` tokens at the texts' ends, the longer text first, as transformers' `longest_first`."""
-        lengths = [int((self.text_of == text).sum()) for text in (0, 1)]
-        excess = len(self) - max_length
-        if excess <= 0:
+        if len(self) <= max_length:
             return self
-        longer = 0 if lengths[0] >= lengths[1] else 1
-        alone = min(excess, lengths[longer] - lengths[1 - longer])
-        lengths[longer] -= alone
-        lengths[0] -= (excess - alone) // 2
-        lengths[1] -= (excess - alone + 1) // 2
-        kept = [np.flatnonzero(self.text_of == text)[: max(0, lengths[text])] for text in (0, 1)]
+        lengths = [int((self.text_of == text).sum()) for text in (0, 1)]
+        room = max(0, max_length - int((self.text_of == -1).sum()))
+        short, long = sorted(lengths)
+        long = max(short, room - short)
+        if short + long > room:
+            short, long = room // 2, room - room // 2
+        lengths = [short, long] if lengths[0] <= lengths[1] else [long, short]
+        kept = [np.flatnonzero(self.text_of == text)[: lengths[text]] for text in (0, 1)]
         return self.at(np.sort(np.concatenate([np.flatnonzero(self.text_of == -1), *kept])))
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from azft import __version__
 from azft.parameters import PackageParameters
 from azft.tasks import TASKS
+from azft.training.objectives import OBJECTIVES
 
 
 def model_card(
@@ -22,6 +23,7 @@ def model_card(
     settings = training["parameters"]["training"]
     technique = training["parameters"]["technique"]
     trained, total = training["trainable_parameters"], training["total_parameters"]
+    told = "tokens" if OBJECTIVES[training["objective"]].writes else "answers"
     lines = [
         "---",
         f"base_model: {_quoted(parameters.base_model)}",
@@ -34,7 +36,7 @@ def model_card(
         f"`{parameters.base_model}`, fine-tuned with azft {__version__}. {TASKS[parameters.task].title}.",
         "",
         "## Before and after",
-        f"On {evaluation['rows']:,} held-out rows ({evaluation['split']}), {evaluation['label_tokens']:,} tokens:",
+        f"On {evaluation['rows']:,} held-out rows ({evaluation['split']}), {evaluation['label_tokens']:,} {told}:",
         "",
         "| | base | tuned |",
         "| --- | ---: | ---: |",
@@ -50,7 +52,7 @@ def model_card(
         f"- {training['steps']:,} steps of {settings['global_batch_size']} sequences; {training['epochs']:.3g} epochs.",
         f"- Tokens: {training['tokens']:,}; the weights are those after step {training['result_step']:,}.",
         f"- Learning rate: {settings['learning_rate']:g}, {settings['schedule']}.",
-        f"- Sequences: at most {settings['max_length']:,} tokens, packing {'on' if settings['packing'] else 'off'}.",
+        f"- Sequences: at most {settings['max_length']:,} tokens, {_together(training)}.",
         f"- Arithmetic: {training['precision']}; seed {settings['seed']}.",
         "",
         "## What is here",
@@ -72,6 +74,13 @@ def _about_texts(evaluation: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     return ["", f"Metrics over texts are of what the models wrote, greedily, for the first {rows:,} of them."]
+
+
+def _together(training: Mapping[str, Any]) -> str:
+    """How documents shared a pass."""
+    if OBJECTIVES[training["objective"]].pads:
+        return "padded to the longest of a batch"
+    return f"packing {'on' if training['parameters']['training']['packing'] else 'off'}"
 
 
 def _described(technique: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from azft.data.model_folder import reading_task
 from azft.errors import NotFoundError, UsageError
 from azft.training import adapters
 from azft.training.devices import arithmetic, pick_device
-from azft.training.models import load_model
+from azft.training.models import decoder_start, load_model, unwrapped
 
 if TYPE_CHECKING:
     from azft.data.tokenizer import ModelTokenizer
@@ -42,6 +43,7 @@ def stream_tokens(
         temperature=temperature if temperature > 0 else None,
         eos_token_id=sorted(stop) or None,
         pad_token_id=min(stop, default=0),  # never used for one prompt; given so that nobody warns
+        decoder_start_token_id=decoder_start(model) if unwrapped(model).config.is_encoder_decoder else None,
         use_cache=True,
     )
     ids = torch.tensor([list(prompt)], device=model.device)
@@ -105,28 +107,48 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A model and its tokenizer, ready to talk."""
+    """A model and its tokenizer, ready to talk.
+
+    A model that was tuned to do one thing (translate, answer) is asked by its `prompt`, into whose place `column` goes
+    what was said last; what was said before is nothing to it. Without a chat template, or where it was tuned on `plain`
+    text, what was said last is what it goes on with.
+    """
 
     model: Any
     tokenizer: ModelTokenizer
+    prompt: str = ""
+    column: str = ""
+    plain: bool = False
 
     def reply(
         self, messages: Sequence[Mapping[str, Any]], *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> Iterator[str]:
         """Pieces of the assistant's answer to a conversation, as they are made, up to the template's stop token."""
-        prompt = self.tokenizer.encode(
-            self.tokenizer.chat_template().render(list(messages), add_generation_prompt=True)
-        )
         yield from pieces(
             self.tokenizer,
             stream_tokens(
                 self.model,
-                prompt,
+                self.asked(messages),
                 stop=sorted(self.tokenizer.stop_ids),
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
             ),
         )
+
+
+    def asked(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a conversation, as the model was trained to be asked."""
+        from azft.data.prompts import fill
+        from azft.data.text_rendering import opening_text
+
+        said = str(messages[-1]["content"])
+        text = fill(self.prompt, {self.column: said}) if self.prompt else said
+        if self.tokenizer.model_kind == "encoder-decoder":
+            return list(self.tokenizer.backend.encode(text, add_special_tokens=True).ids)
+        if self.tokenizer.template is None or self.plain:
+            return self.tokenizer.encode(opening_text(self.tokenizer) + text + ("\n" if self.prompt else ""))
+        turns = [{"role": "user", "content": text}] if self.prompt else list(messages)
+        return self.tokenizer.encode(self.tokenizer.template.render(turns, add_generation_prompt=True))
 
 
 def pieces(tokenizer: ModelTokenizer, tokens: Iterator[int]) -> Iterator[str]:
@@ -151,12 +173,12 @@ def plain_text(tokenizer: ModelTokenizer, ids: Sequence[int]) -> str:
     return str(tokenizer.backend.decode(list(ids), skip_special_tokens=True))
 
 
-def load_chat(folder: Path) -> ChatModel:
-    """Load a packaged model, or any model folder with a chat template.
+def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool = False) -> ChatModel:
+    """Load a packaged model, or any model folder; `prompt`, `column` and `plain` are `ChatModel`'s.
 
     Raises:
         NotFoundError: There is no model, or it holds an adapter alone.
-        UsageError: Its tokenizer does not say where an answer ends.
+        UsageError: It tells something about texts and writes none, or its tokenizer does not say where an answer ends.
     """
     from azft.data.tokenizer import load_tokenizer
 
@@ -165,6 +187,12 @@ def load_chat(folder: Path) -> ChatModel:
         raise NotFoundError(
             f"{folder} holds an adapter and not a whole model.",
             fix="Package it with output.merge: true, and chat with that.",
+        )
+    if (task := reading_task(base)) is not None:
+        raise UsageError(
+            f"The model in {folder} reads texts and writes none, so there is nobody to chat with.",
+            fix=f"See what it told about held-out rows in its run's samples.jsonl, or ask it in Python: "
+            f'transformers.pipeline("{task}", "{folder}")',
         )
     device = pick_device()
     dtype = arithmetic("auto", device).compute
