@@ -86,7 +86,20 @@ def measure(python: str, workspace: Path, rounds: int, lanes: list[str]) -> list
             f"{result['steps']} steps, peak {result['peak_gib']:.2f} GiB, final loss {result['final_loss']:.3f}"
         )
         rows.append(row)
+    if azft:
+        rows.append(share_of_gemm(python, workspace, azft))
     return rows
+
+
+def share_of_gemm(python: str, workspace: Path, rate: float) -> dict[str, Any]:
+    """How much of the rate of bare matrix products training reaches, by the FLOPs that the model's products need."""
+    row: dict[str, Any] = {"row": "azft finetune, packed: share of this machine's own matrix-product rate"}
+    result = run(python, "gemm", str(workspace))
+    if "void" in result:
+        return row | {"void": result["void"]}
+    share = 100 * rate * result["flops_a_token"] / result["flops"]
+    note = f"{result['flops'] / 1e9:.0f} GFLOP/s of fp32 products of the model's shapes, one thread"
+    return row | {"value": round(share, 1), "unit": "%", "note": note}
 
 
 def main() -> None:
@@ -111,7 +124,7 @@ def main() -> None:
         return
     for row in rows:
         ratio = f"{row['ratio']:.2f}x" if row.get("ratio") else ""
-        print(row.get("void") or f"{row['value']:>7,} tokens/s  {ratio:>6}  {row['row']} ({row['note']})")
+        print(row.get("void") or f"{row['value']:>7,} {row['unit']}  {ratio:>6}  {row['row']} ({row['note']})")
 
 
 if __name__ == "__main__":
