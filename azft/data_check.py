@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from azft.catalog import materialize, resolve_model
+from azft.catalog.modules import module_findings
 from azft.catalog.resolve import ResolvedModel
 from azft.data.check import DataReport, check_data
 from azft.data.template_trial import TemplateTrial
@@ -52,7 +53,8 @@ def _check(
         trial=TemplateTrial(renderer.text, renderer.control_texts) if renderer is not None else None,
         context_length=model.context_length if model else None,
     )
-    return replace(report, findings=tuple(by_severity([*report.findings, *found])))
+    modules = module_findings(recipe_file, materialize(model)) if renderer is not None and model is not None else ()
+    return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules])))
 
 
 def _limit(recipe_file: RecipeFile, model: ResolvedModel) -> int:

@@ -51,3 +51,30 @@ def test_broken_rows_are_reported_where_no_stand_in_can_be_made_of_them(tmp_path
     file = recipe(tmp_path, [])
     (tmp_path / "train.jsonl").write_bytes(b"not json\n")
     assert "data-not-json" in {finding.code for finding in azft.check(file).findings}
+
+
+@pytest.mark.parametrize(
+    ("technique", "said"),
+    [
+        ("{name: lora, target_modules: [q_proj, o_proj]}", [("target_modules: no weight", "q_proj", "qkv_proj")]),
+        ("{name: dora, target_modules: [qkv_proj, self_attn.o_proj]}", []),
+        (
+            "{name: lora, modules_to_save: [lm_head, layernorms]}",
+            [("modules_to_save: no weight", "layernorms", "norm")],
+        ),
+        ("{name: ia3, feedforward_modules: [down_proj]}", []),
+        ("{name: full}", []),
+    ],
+)
+def test_a_module_that_the_models_files_have_not_is_a_warning_before_anything_runs(
+    technique: str, said: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    file = recipe(tmp_path, [GOOD] * 3)
+    file.write_text(f"{file.read_text()}technique: {technique}\n")
+    found = [finding for finding in azft.check(file).findings if finding.code == "technique-no-such-module"]
+    assert len(found) == len(said)
+    for finding, (key, name, fix) in zip(found, said, strict=True):
+        assert key in finding.message
+        assert f"`{name}`" in finding.message
+        assert fix in finding.fix
+        assert (finding.severity, finding.line) == ("warning", 5)

@@ -1,0 +1,63 @@
+"""Whether the modules that a recipe's technique names are in the model: from the headers of its weights, without torch.
+
+The finetune step looks at the real modules and refuses what hits nothing. Here is seen before anything is started, and
+warned about, what its files already tell; a warning, because some families' modules are called otherwise in memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from azft.data.model_folder import find_model_folder
+from azft.findings import Finding, Severity
+from azft.recipe_errors import closest
+from azft.recipe_file import RecipeFile
+
+_KEYS = ("target_modules", "feedforward_modules", "modules_to_save")
+_WITHOUT_WEIGHTS_OF_THEIR_OWN = {"lm_head", "embed_out", "score", "classifier", "qa_outputs"}
+"""Heads that share the embeddings' weights, or that are made anew."""
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Names of the weights in a folder's safetensors files; none where a header can't be read."""
+    names: list[str] = []
+    for file in sorted(find_model_folder(folder).glob("*.safetensors")):
+        try:
+            with file.open("rb") as handle:
+                (length,) = struct.unpack("<Q", handle.read(8))
+                header = orjson.loads(handle.read(min(length, 100_000_000)))
+        except (OSError, struct.error, orjson.JSONDecodeError):
+            return []
+        names += [name for name in header if name != "__metadata__"]
+    return names
+
+
+def module_findings(recipe_file: RecipeFile, folder: Path) -> Iterator[Finding]:
+    """A warning for each module that the technique names and the model's files have not."""
+    technique = recipe_file.recipe.technique
+    wanted = [(key, name) for key in _KEYS for name in _names(getattr(technique, key, None))]
+    weights = weight_names(folder) if wanted else []
+    if not weights:
+        return
+    last_parts = Counter(name.split(".")[-2] for name in weights if name.count("."))
+    for key, name in wanted:
+        there = any(f".{name}." in f".{weight}" for weight in weights)
+        if not there and name not in _WITHOUT_WEIGHTS_OF_THEIR_OWN:
+            listed = ", ".join(f"{part} ({count})" for part, count in sorted(last_parts.items()))
+            yield Finding(
+                "technique-no-such-module",
+                Severity.WARNING,
+                f"technique.{key}: no weight of the model belongs to a module `{name}`; training would be refused.",
+                closest(name.rpartition(".")[2], last_parts) or f"There are: {listed}.",
+                str(recipe_file.path),
+                recipe_file.line_of("technique", key),
+            )
+
+
+def _names(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
