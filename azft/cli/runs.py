@@ -59,8 +59,8 @@ def command(remote: bool, access: Any, output: Output) -> int:
         except AzftError as error:  # one that is damaged hides no other
             damaged.append(error)
     output.show([summary.to_dict() for summary in summaries], lambda: _view(summaries))
-    for error in damaged:
-        note(f"Not listed: {error.message} {error.fix}")
+    for broken in damaged:
+        note(f"Not listed: {broken.message} {broken.fix}")
     if not summaries and not damaged and output.is_table:
         note("There are no runs here yet. Start one with: azft submit recipe.yaml")
     return ExitCode.FAILURE if damaged else ExitCode.DONE
