@@ -70,6 +70,9 @@ class Contradiction:
     message: str
     fix: str
 
+    def __str__(self) -> str:
+        return f"DeepSpeed's configuration, `{self.key}`: {self.message}."
+
 
 def make_config(training: Training, distribution: Distribution, *, ranks: int, on_gpu: bool) -> dict[str, Any]:
     """What DeepSpeed is given: the user's own keys, and all that the recipe says.
@@ -107,8 +110,8 @@ def require_agreement(
     found = list(contradictions(config, training, distribution, ranks=ranks))
     if found:
         raise UsageError(
-            "distribution.config: " + " ".join(f"`{wrong.key}`: {wrong.message}." for wrong in found),
-            fix=" ".join(dict.fromkeys(f"{wrong.fix}." for wrong in found)),
+            " ".join(map(str, found)),
+            fix=" ".join(dict.fromkeys(wrong.fix for wrong in found)),
         )
 
 
@@ -130,7 +133,7 @@ def contradictions(
         yield Contradiction(
             "gradient_accumulation_steps",
             f"{message}{math.ceil(whole / (micro * ranks))}",
-            "Leave gradient_accumulation_steps out",
+            "Leave gradient_accumulation_steps out.",
         )
     yield from _precision(config, training)
     yield from _optimizer(config, training)
@@ -141,11 +144,11 @@ def _unknown(config: Mapping[str, Any]) -> Iterator[Contradiction]:
     known = PASSED_ON | _COMPARED
     for key in config:
         if key in _ELSEWHERE:
-            yield Contradiction(key, f"it has no place here: {_ELSEWHERE[key]}", f"Leave {key} out")
+            yield Contradiction(key, f"it has no place here: {_ELSEWHERE[key]}", f"Leave {key} out.")
         elif key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            fix = f"Did you mean {near[0]}?" if near else f"Leave {key} out"
-            yield Contradiction(key, "azft does not know this key of DeepSpeed's", fix.removesuffix("."))
+            fix = f"Did you mean {near[0]}?" if near else f"Leave {key} out."
+            yield Contradiction(key, "azft does not know this key of DeepSpeed's", fix)
 
 
 def _differs(config: Mapping[str, Any], key: str, value: float, recipe_key: str) -> Iterator[Contradiction]:
@@ -154,7 +157,7 @@ def _differs(config: Mapping[str, Any], key: str, value: float, recipe_key: str)
         yield Contradiction(
             key,
             f"it is {given}, and the recipe's {recipe_key} is {value:g}",
-            f"Set {recipe_key}: {given}, or leave {key} out",
+            f"Set {recipe_key}: {given}, or leave {key} out.",
         )
 
 
@@ -166,13 +169,13 @@ def _precision(config: Mapping[str, Any], training: Training) -> Iterator[Contra
             yield Contradiction(
                 f"{key}.enabled",
                 f"it is true, and the recipe's training.precision is {training.precision}",
-                f"Set training.precision: {name}, or leave {key} out",
+                f"Set training.precision: {name}, or leave {key} out.",
             )
         if enabled is False and training.precision == name:
             yield Contradiction(
                 f"{key}.enabled",
                 f"it is false, and the recipe's training.precision is {name}",
-                f"Set training.precision: fp32, or leave {key} out",
+                f"Set training.precision: fp32, or leave {key} out.",
             )
 
 
@@ -182,7 +185,7 @@ def _optimizer(config: Mapping[str, Any], training: Training) -> Iterator[Contra
         return
     kind = section.get("type", "AdamW")
     if kind != "AdamW":
-        yield Contradiction("optimizer.type", f"it is {kind}, and azft trains with AdamW", "Leave optimizer out")
+        yield Contradiction("optimizer.type", f"it is {kind}, and azft trains with AdamW", "Leave optimizer out.")
     wanted: dict[str, tuple[Any, str]] = {
         "lr": (training.learning_rate, "training.learning_rate"),
         "betas": ([training.adam_beta1, training.adam_beta2], "training.adam_beta1 and adam_beta2"),
@@ -193,7 +196,7 @@ def _optimizer(config: Mapping[str, Any], training: Training) -> Iterator[Contra
         if name in ("torch_adam", "adam_w_mode") and given is True:
             continue
         if name not in wanted:
-            yield Contradiction(f"optimizer.params.{name}", "azft's AdamW has no such parameter", f"Leave {name} out")
+            yield Contradiction(f"optimizer.params.{name}", "azft's AdamW has no such parameter", f"Leave {name} out.")
             continue
         value, recipe_key = wanted[name]
         value = value if value is not None else "the technique's default"
@@ -201,7 +204,7 @@ def _optimizer(config: Mapping[str, Any], training: Training) -> Iterator[Contra
             yield Contradiction(
                 f"optimizer.params.{name}",
                 f"it is {given}, and the recipe's {recipe_key} is {value}",
-                f"Say it in {recipe_key}, or leave {name} out",
+                f"Say it in {recipe_key}, or leave {name} out.",
             )
 
 
@@ -214,7 +217,7 @@ def _zero(config: Mapping[str, Any], distribution: Distribution) -> Iterator[Con
         yield Contradiction(
             "zero_optimization.stage",
             f"it is {stage}, and the recipe's distribution.zero_stage is {distribution.zero_stage}",
-            f"Set distribution.zero_stage: {stage}" if stage in (1, 2, 3) else "Set it to 1, 2 or 3",
+            f"Set distribution.zero_stage: {stage}." if stage in (1, 2, 3) else "Set it to 1, 2 or 3.",
         )
     offloads = {"none": (), "optimizer": ("optimizer",), "all": ("optimizer", "param")}[distribution.offload]
     for what in ("optimizer", "param"):
@@ -227,12 +230,12 @@ def _zero(config: Mapping[str, Any], distribution: Distribution) -> Iterator[Con
             yield Contradiction(
                 f"zero_optimization.{key}.device",
                 f"it is {device}, and azft offloads to the host's memory only",
-                "Set it to cpu",
+                "Set it to cpu.",
             )
         elif (device == "cpu") != (what in offloads):
             wish = ("all" if what == "param" else "optimizer") if device == "cpu" else "none"
             yield Contradiction(
                 f"zero_optimization.{key}.device",
                 f"it is {device}, and the recipe's distribution.offload is {distribution.offload}",
-                f"Set distribution.offload: {wish}",
+                f"Set distribution.offload: {wish}.",
             )

@@ -240,8 +240,7 @@ class _Reader:
                 return recipe
         training = recipe.training.model_copy(update={"learning_rate": recipe.learning_rate})
         for wrong in contradictions(config, training, recipe.distribution):
-            message = f"DeepSpeed's configuration, `{wrong.key}`: {wrong.message}."
-            self.problem("deepspeed-config", message, f"{wrong.fix}.", *self._place((*key, *wrong.key.split("."))))
+            self.problem("deepspeed-config", str(wrong), wrong.fix, *self._place((*key, *wrong.key.split("."))))
         distribution = recipe.distribution.model_copy(update={"config": config})
         return recipe.model_copy(update={"distribution": distribution})
 

@@ -119,12 +119,13 @@ def test_a_contradiction_names_the_key_and_what_to_do(config: dict[str, Any], ke
     wrong = found(config)
     assert list(wrong) == [key]
     assert message in wrong[key][0]
-    assert fix.removesuffix("?") in wrong[key][1]
+    assert fix in wrong[key][1]
+    assert wrong[key][1][-1] in ".?"
 
 
 def test_offload_that_the_recipe_asks_for_and_the_file_turns_off_is_one_too() -> None:
     config = {"zero_optimization": {"offload_optimizer": {"device": "none"}}}
-    assert found(config, offload="optimizer")["zero_optimization.offload_optimizer.device"][1].endswith("none")
+    assert found(config, offload="optimizer")["zero_optimization.offload_optimizer.device"][1].endswith("none.")
     assert not found({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, offload="optimizer")
 
 
