@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from azft.data import blocks, workers
+from azft.data import blocks, near_pairs, workers
 from azft.data import check as check_module
 from azft.data.check import DataReport, check_files
 from azft.data.near_duplicates import similarity, squeezed
@@ -266,3 +266,10 @@ def test_another_system_turn_makes_another_prompt(tmp_path: Path) -> None:
     for row, language in zip(rows, ("French", "German"), strict=True):
         row["messages"].insert(0, {"role": "system", "content": f"Answer in {language}."})
     assert not found(check(write(tmp_path / "train.jsonl", rows)), "conflicting-answers")
+
+
+def test_a_comparison_that_is_cut_short_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [chat(f"{sentence(1)} {number}", sentence(2)) for number in range(4)]
+    assert not found(check(write(tmp_path / "all.jsonl", rows)), "near-capped")
+    monkeypatch.setattr(near_pairs, "MAX_PAIRS", 1)
+    assert len(found(check(write(tmp_path / "few.jsonl", rows)), "near-capped")) == 1
