@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from azft.errors import NotFoundError
 from azft.extras import needs
 from azft.runs import Run
+from azft.tasks import TASKS
 
 Message = dict[str, str]
 
@@ -40,12 +41,19 @@ def open_chat(what: Run | Path) -> Chat:
                 here = what.folder / "outputs"
                 fix = f"{fix}\nWhen it is done, bring it here: azft outputs {what.name} packaged --download {here}"
             raise NotFoundError(f"Run {what.name} has no model yet ({what.state}).", fix=fix)
-        stand_in = what.plan["model"]["kind"] == "stand-in"
+        stand_in, asking = what.plan["model"]["kind"] == "stand-in", _asking(what.plan["recipe"])
     else:
-        folder, stand_in = what, False
+        folder, stand_in, asking = what, False, {}
         if not folder.is_dir():
             raise NotFoundError(f"There is no model folder {folder}.", fix="See the runs: azft runs")
     with needs("train", "Chat"):
         from azft.training.generate import load_chat
     note = "This model is a stand-in: tiny, from random weights. It proves the pipeline, not the quality."
-    return Chat(folder, load_chat(folder), note if stand_in else "")
+    return Chat(folder, load_chat(folder, **asking), note if stand_in else "")
+
+
+def _asking(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model that was tuned by a recipe is to be asked: `azft.training.generate.ChatModel` says what it means."""
+    task = TASKS[recipe["task"]]
+    prompt = recipe["data"].get("prompt") or task.prompt
+    return {"prompt": prompt, "column": task.columns[0].name if prompt else "", "plain": task.rendering == "text"}

@@ -179,6 +179,7 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
     Raises:
         NotFoundError: There is no model, or it holds an adapter alone.
         UsageError: It tells something about texts and writes none, or its tokenizer does not say where an answer ends.
+    from azft.data.model_folder import model_kind
     """
     from azft.data.tokenizer import load_tokenizer
 
@@ -188,15 +189,16 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
             f"{folder} holds an adapter and not a whole model.",
             fix="Package it with output.merge: true, and chat with that.",
         )
-    if (task := reading_task(base)) is not None:
+    if (auto_class := reading_class(base)) is not None:
         raise UsageError(
             f"The model in {folder} reads texts and writes none, so there is nobody to chat with.",
             fix=f"See what it told about held-out rows in its run's samples.jsonl, or ask it in Python: "
-            f'transformers.pipeline("{task}", "{folder}")',
+            f'transformers.{auto_class}.from_pretrained("{folder}")',
         )
     device = pick_device()
     dtype = arithmetic("auto", device).compute
-    model = load_model(base, dtype=dtype).to(device)
+    head = "AutoModelForSeq2SeqLM" if model_kind(base) == "encoder-decoder" else "AutoModelForCausalLM"
+    model = load_model(base, head=head, dtype=dtype).to(device)
     if base is not folder:
         model = adapters.attach(model, folder / "adapter").to(device)
     tokenizer = load_tokenizer(folder)
@@ -205,4 +207,4 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
             f"The tokenizer in {folder} has no end-of-text token, so an answer would never end.",
             fix="Set eos_token_id in its generation_config.json.",
         )
-    return ChatModel(model, tokenizer)
+    return ChatModel(model, tokenizer, prompt, column, plain)

@@ -131,6 +131,15 @@ class T5Architecture(Architecture):
                 yield prefix + "layer_norm.weight", (hidden,)
             yield f"{side}.final_layer_norm.weight", (hidden,)
 
+    def values(self, random: Any, name: str, shape: tuple[int, ...]) -> Any:
+        import numpy
+
+        if name.endswith(".relative_attention_bias.weight"):  # all that T5 knows of positions, so it has to be felt
+            return random.standard_normal(shape)
+        if name == "encoder.final_layer_norm.weight":  # stands before the decoder's blocks, which look at what it gives
+            return numpy.full(shape, _GAIN)
+        return None
+
     def scale(self, spec: StandInSpec, name: str) -> float:
         """T5's attention does not divide by the root of the head's size; its queries are that much smaller."""
         return math.sqrt(spec.heads / spec.hidden_size) if name.endswith(".q.weight") else 1.0
@@ -168,8 +177,6 @@ def random_weights(spec: StandInSpec, architecture: Architecture, vocab_size: in
             value = numpy.zeros(shape)
         elif part in ("embed_tokens", "shared", "lm_head"):
             value = random.standard_normal(shape) * _EMBEDDING_SCALE
-        elif part == "relative_attention_bias":  # all that T5 knows of positions, so it has to be felt
-            value = random.standard_normal(shape)
         else:
             gain = 1.0 if part in ("o_proj", "down_proj", "o", "wo") else _GAIN
             value = random.standard_normal(shape) / (gain * math.sqrt(shape[1]) / architecture.scale(spec, name))
