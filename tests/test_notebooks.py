@@ -26,7 +26,7 @@ STRIP = [sys.executable, str(CHECKOUT / "scripts" / "strip_notebooks.py")]
 
 def run(notebook: Any, folder: Path) -> Any:
     """The notebook with its outputs. A cell that raises ends the test."""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
 
@@ -102,7 +102,7 @@ def test_no_file_that_it_leaves_holds_what_the_environment_keeps_secret(folder: 
     """Records, logs, what was uploaded, and the executed notebook itself."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert folder / "executed.ipynb" in files
-    assert len(files) > 50
+    assert len(files) > 30
     for file in files:
         content = file.read_bytes()
         assert not [name for name, value in PLANTED.items() if value.encode() in content], file
