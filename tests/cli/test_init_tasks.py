@@ -1,0 +1,49 @@
+"""`azft init --task ...`: each task's recipe is valid, its rows are without fault, and the script's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import azft as package
+from scripts.make_example_rows import COUNTS, TASKS, files
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_recipe_is_valid_and_its_rows_without_fault(task: str, tmp_path: Path) -> None:
+    recipe = package.load_recipe(package.init(tmp_path / "mine", task=task).recipe)
+    assert recipe.recipe.task == task
+    report = package.check(recipe)
+    assert [
+        finding for finding in report.findings if finding.severity != "info" and "stand-in" not in finding.code
+    ] == []
+    assert {file.role: file.rows for file in report.files} == COUNTS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_rows_are_what_the_script_writes(task: str) -> None:
+    folder = Path(package.__file__).parent / "templates" / task
+    for name, content in files(task).items():
+        assert (folder / name).read_text(encoding="utf-8") == content, "run scripts/make_example_rows.py"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_commented_out_values_are_the_defaults(task: str, tmp_path: Path) -> None:
+    scaffold = package.init(tmp_path, task=task)
+    text, plain = scaffold.recipe.read_text(), package.load_recipe(scaffold.recipe).recipe.to_dict()
+    shown = {
+        "technique.dropout": "# dropout: 0.0",
+        "training.schedule": "# schedule: cosine",
+        "training.warmup_ratio": "# warmup_ratio: 0.03",
+        "training.precision": "# precision: auto",
+        "training.seed": "# seed: 42",
+        "data.long_rows": "# long_rows: drop",
+        "data.validation_split": "# validation_split: 0.1",
+        "distribution.strategy": "#   strategy: none",
+    }
+    for key, line in shown.items():
+        section, name = key.split(".")
+        assert line in text
+        value = plain[section][name]
+        assert line.endswith(f" {str(value).lower() if isinstance(value, bool) else value}"), key
