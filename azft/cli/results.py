@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from azft.cli.progress import watcher
 from azft.cli.render import Output, note, write
-from azft.data.model_folder import reading_task
+from azft.data.model_folder import reading_class
 from azft.errors import AzftError, ExitCode
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _next(summary: RunSummary, *, wait: bool) -> str:
         return f"It goes on by itself. Watch: azft logs {summary.name} --follow   End it: azft cancel {summary.name}"
     if summary.azure:
         return f"Serve it: azft deploy {summary.name}   Its files: azft outputs {summary.name}"
-    if (packaged := summary.outputs.get("packaged")) is not None and reading_task(Path(packaged)) is not None:
+    if (packaged := summary.outputs.get("packaged")) is not None and reading_class(Path(packaged)) is not None:
         samples = Path(summary.outputs["evaluation"]) / "samples.jsonl"
         return f"What it told about held-out rows: {samples}"
     return f"Talk to it: azft chat {summary.name}"

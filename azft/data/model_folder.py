@@ -65,25 +65,21 @@ def model_kind(folder: Path) -> ModelKind:
     return "encoder" if (kind in _ENCODERS or masked) and not config.get("is_decoder") else "decoder"
 
 
-_PIPELINES = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-}
-"""How the names of transformers' classes of models that read end, and its pipelines for them."""
+_READERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+"""How the names of transformers' classes of models end that tell something about a text."""
 
 
-def reading_task(folder: Path) -> str | None:
-    """Transformers' pipeline for a model that reads texts and writes none; None for one that writes."""
+def reading_class(folder: Path) -> str | None:
+    """The transformers auto class of a model that reads texts and writes none; None for one that writes."""
     try:
         config: Any = orjson.loads((find_model_folder(folder) / "config.json").read_bytes())
         names = [str(name) for name in config.get("architectures") or ()]
     except (OSError, orjson.JSONDecodeError, AttributeError):
         return None
-    for ending, task in _PIPELINES.items():
-        if any(name.endswith(ending) for name in names):
-            return task
-    return "feature-extraction" if model_kind(folder) == "encoder" else None
+    ending = next((ending for ending in _READERS if any(name.endswith(ending) for name in names)), None)
+    if ending is not None:
+        return f"AutoModel{ending}"
+    return "AutoModel" if model_kind(folder) == "encoder" else None
 
 
 _PAST_FILLER = frozenset(

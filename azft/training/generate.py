@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from azft.data.model_folder import reading_task
+from azft.data.model_folder import reading_class
 from azft.errors import NotFoundError, UsageError
 from azft.training import adapters
 from azft.training.devices import arithmetic, pick_device
@@ -135,7 +135,6 @@ class ChatModel:
             ),
         )
 
-
     def asked(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a conversation, as the model was trained to be asked."""
         from azft.data.prompts import fill
@@ -179,8 +178,8 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
     Raises:
         NotFoundError: There is no model, or it holds an adapter alone.
         UsageError: It tells something about texts and writes none, or its tokenizer does not say where an answer ends.
-    from azft.data.model_folder import model_kind
     """
+    from azft.data.model_folder import model_kind
     from azft.data.tokenizer import load_tokenizer
 
     base = folder / "base" if (folder / "base").is_dir() else folder  # what can't be merged is packaged beside its base
