@@ -31,6 +31,7 @@ Formats, told by their columns:
   azure       text, ground_truth
   completion  prompt, completion
   turns       user, assistant, system
+  preference  chosen, rejected; or preferred_output, non_preferred_output
   squad       SQuAD's nested file, or question, context, answers
   conll       a token and its tag on each line (--from conll, or .conll)
   columns     the task's own, all named with --columns

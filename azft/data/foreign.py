@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from azft.data.foreign_chat import NotConvertibleError, conversation, value_of
+from azft.data.foreign_preference import preference
 from azft.data.values import kind_of
 from azft.tasks import TASKS, Task
 
 Form = dict[str, Any]
-"""A row between its format and a task: a chat (messages, tools), a question (question, context, answers) or tagged
-tokens (tokens, tags)."""
+"""A row between its format and a task: a chat (messages, tools), a question (question, context, answers), tagged tokens
+(tokens, tags) or a preference (prompt, chosen, rejected, tools)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ TARGETS: dict[str, dict[str, Callable[[Form], Form]]] = {
     "chat": {"chat-completion": dict, "text-generation": _one_exchange},
     "question": {"question-answering": dict},
     "tagged": {"token-classification": dict},
+    "preference": {"preference-tuning": dict},
 }
 """Form -> task -> what makes the task's row of it. The task's columns have the names of `azft.tasks`."""
 
@@ -154,6 +156,15 @@ _PAIR = frozenset({"system", "tools"})
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
+        Format(
+            "preference",
+            "two answers: `chosen` and `rejected` as turns or conversations, or OpenAI's `preferred_output`",
+            (frozenset({"chosen", "rejected"}), frozenset({"preferred_output", "non_preferred_output"})),
+            frozenset({"prompt", "chosen", "rejected", "conversations", "system", "tools"})
+            | {"input", "preferred_output", "non_preferred_output"},
+            preference,
+            form="preference",
+        ),
         Format(
             "sharegpt",
             "ShareGPT: `conversations` of {from, value}, with function_call and observation",

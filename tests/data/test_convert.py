@@ -85,6 +85,18 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("TRL's prompt and completion", "completion", {"prompt": [ASKED], "completion": [{"role": "assistant",
      "content": "No."}]}, chat("Rain?", "No.")),
     ("user and assistant", "turns", {"user": "Hi", "assistant": "Hello", "system": None}, chat("Hi", "Hello")),
+    ("conversations that differ in their last turn", "preference",
+     {"prompt": "Rain?", "chosen": [ASKED, said("gpt", "No.")], "rejected": [ASKED, said("gpt", "Yes.")]},
+     {"prompt": [ASKED], "chosen": "No.", "rejected": "Yes."}),
+    ("ShareGPT's preference", "preference",
+     {"conversations": [said("human", "Rain?")], "chosen": said("gpt", "No."), "rejected": said("gpt", "Yes."),
+      "system": "Be kind."},
+     {"prompt": [{"role": "system", "content": "Be kind."}, ASKED], "chosen": "No.", "rejected": "Yes."}),
+    ("OpenAI's preference", "preference",
+     {"input": {"messages": [ASKED], "tools": [DESCRIBED], "parallel_tool_calls": True},
+      "preferred_output": [{"role": "assistant", "content": "No."}],
+      "non_preferred_output": [{"role": "assistant", "content": "Yes."}]},
+     {"prompt": [ASKED], "chosen": "No.", "rejected": "Yes.", "tools": TOOLS}),
     ("SQuAD's row", "squad", {"id": "1", "title": "T", "question": "Who?", "context": "Ada did.",
      "answers": {"text": ["Ada"], "answer_start": [0]}},
      {"question": "Who?", "context": "Ada did.", "answers": {"text": ["Ada"], "answer_start": [0]}}),
@@ -250,6 +262,21 @@ def test_a_file_without_a_row_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(FindingsError) as caught:
         convert(tmp_path / "in.jsonl", tmp_path / "out.jsonl", format="openai")
     assert "data-no-rows" in {finding.code for finding in caught.value.findings}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": "No.", "rejected": "Yes."}, "what was asked"),
+        ({"chosen": [ASKED, said("gpt", "No.")], "rejected": [said("human", "Snow?"), said("gpt", "Yes.")]}, "differ"),
+        ({"prompt": "Rain?", "chosen": [], "rejected": "Yes."}, "not an answer"),
+        ({"prompt": "Rain?", "chosen": [ASKED], "rejected": [ASKED]}, "does not end with an answer"),
+    ],
+)
+def test_a_preference_that_is_none_is_an_error_that_says_why(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FindingsError) as caught:
+        convert(write(tmp_path / "in.jsonl", row), tmp_path / "out.jsonl")
+    assert reason in caught.value.findings[0].message
 
 
 def test_a_nested_squad_file_becomes_a_question_a_row(tmp_path: Path) -> None:
