@@ -2,7 +2,7 @@
 
     step-00000120/
       manifest.json         format, step, what it belongs to, and size and SHA-256 of every other file
-      weights.safetensors   the weights that move
+      weights.safetensors   the weights that move; where they are large, weights-2.safetensors and so on besides
       optimizer.safetensors
       random.safetensors    the state of every rank's random numbers
       state.json            counters of the loop
@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from azft.errors import UsageError
 from azft.files import atomic_path, canonical_json, sha256_bytes, sha256_file, write_json
@@ -31,7 +33,24 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})")
-_TENSOR_FILES = ("weights", "optimizer", "random")
+
+
+class _Tensors(Mapping[str, "Tensor"]):
+    """The tensors of some files, by name; of a large checkpoint, every rank reads only one at a time."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        opened: list[Any] = [safe_open(file, framework="pt") for file in sorted(files)]
+        self._files: dict[str, Any] = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 @dataclass(frozen=True)
@@ -42,9 +61,9 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one file (`weights`, `optimizer` or `random`), on the CPU."""
-        return load_file(self.folder / f"{name}.safetensors")
+    def tensors(self, name: str) -> Mapping[str, Tensor]:
+        """The tensors called `weights`, `optimizer` or `random`, on the CPU; each is read when it is asked for."""
+        return _Tensors([f for f in self.folder.glob("*.safetensors") if f.stem.partition("-")[0] == name])
 
 
 class CheckpointFolder:
@@ -75,12 +94,15 @@ class CheckpointFolder:
         """Where the checkpoint of a step lies."""
         return self.root / f"step-{step:08d}"
 
-    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; `tensors` maps each of the tensor files' names to its tensors."""
+    def save(self, step: int, tensors: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]) -> None:
+        """Write a checkpoint; of `tensors`, (name, some of the tensors called so), one is in memory at a time."""
         with atomic_path(self.path(step)) as folder:
             folder.mkdir()
-            for name in _TENSOR_FILES:
-                save_file(dict(tensors[name]), folder / f"{name}.safetensors")
+            counts: Counter[str] = Counter()
+            for name, some in tensors:
+                counts[name] += 1
+                file = name if counts[name] == 1 else f"{name}-{counts[name]}"
+                save_file(dict(some), folder / f"{file}.safetensors")
             write_json(folder / "state.json", dict(state))
             files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256_file(f)} for f in sorted(folder.iterdir())}
             manifest = {"format": FORMAT, "step": step, "identity": self.identity, "files": files}

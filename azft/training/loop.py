@@ -223,15 +223,14 @@ class Loop:
         if self.last_save == progress.step:
             return
         self.last_save = progress.step
-        tensors = {
-            "weights": snapshot.weights(self.module, self.ranks),
-            "optimizer": snapshot.optimizer_state(self.module, self.ranks),
-            "random": snapshot.random_state(self.ranks),
-        }
+        tensors = snapshot.tensors(self.module, self.ranks)
         if self.ranks.is_main:
             self.metrics.flush()
             self.checkpoints.save(progress.step, tensors, asdict(progress))
             self.checkpoints.rotate(progress.best_step)
+        else:
+            for _ in tensors:  # takes part in gathering them, and has nothing to write
+                pass
 
     def restore(self, checkpoint: Checkpoint) -> Progress:
         """Go back to a checkpoint's moment, bit for bit, random numbers included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,21 +16,48 @@ if TYPE_CHECKING:
     from azft.training.distribution import SingleProcess
 
 
+_AT_A_TIME = 2 << 30
+"""Bytes of a checkpoint's tensors that are gathered, and written as one file, before the next."""
+
+
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that move, by name; tied ones once."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def weights(module: nn.Module, ranks: SingleProcess) -> dict[str, Tensor]:
-    """Copies on the CPU of the weights that move, whole; on rank 0 only, but every rank takes part."""
-    if not (ranks.is_main or ranks.shards_weights):
-        return {}
-    whole = {}
-    for name, parameter in trained_parameters(module).items():
-        value = ranks.whole_weight(parameter)
-        if ranks.is_main:
-            whole[name] = value
-    return whole
+def tensors(module: nn.Module, ranks: SingleProcess) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All that a checkpoint holds besides counters, as (name, some of the tensors called so), on rank 0.
+
+    Every rank must go through it, because all take part in gathering; the others get nothing. So rank 0 never has more
+    in memory than `_AT_A_TIME` and one tensor.
+    """
+    yield from (("weights", some) for some in _some_at_a_time(weights(module, ranks)))
+    yield from (("optimizer", some) for some in _some_at_a_time(optimizer_state(module, ranks)))
+    random = random_state(ranks)
+    if ranks.is_main:
+        yield "random", random
+
+
+def _some_at_a_time(named: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    some: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in named:
+        some[name] = tensor
+        size += tensor.nbytes
+        if size >= _AT_A_TIME:
+            yield some
+            some, size = {}, 0
+    if some:
+        yield some
+
+
+def weights(module: nn.Module, ranks: SingleProcess) -> Iterator[tuple[str, Tensor]]:
+    """Names and copies on the CPU of the weights that move, whole; on rank 0 only, but every rank takes part."""
+    if ranks.is_main or ranks.shards_weights:
+        for name, parameter in trained_parameters(module).items():
+            value = ranks.whole_weight(parameter)
+            if ranks.is_main:
+                yield name, value
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], ranks: SingleProcess) -> None:
@@ -42,27 +69,24 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], ranks: Single
         ranks.set_weight(parameter, tensors[name])
 
 
-def optimizer_state(module: nn.Module, ranks: SingleProcess) -> dict[str, Tensor]:
-    """Everything the optimizer remembers, whole, as `<weight>/<name>`; where and how as `weights`."""
-    if not (ranks.is_main or ranks.shards_state):
-        return {}
-    whole: dict[str, Tensor] = {}
-    for name, parameter in trained_parameters(module).items():
-        state = ranks.whole_state(parameter)
-        if ranks.is_main:
-            whole |= {f"{name}/{key}": value for key, value in state.items()}
-    return whole
+def optimizer_state(module: nn.Module, ranks: SingleProcess) -> Iterator[tuple[str, Tensor]]:
+    """Everything the optimizer remembers, whole, named `<weight>/<name>`; where and how as `weights`."""
+    if ranks.is_main or ranks.shards_state:
+        for name, parameter in trained_parameters(module).items():
+            state = ranks.whole_state(parameter)
+            if ranks.is_main:
+                yield from ((f"{name}/{key}", value) for key, value in state.items())
 
 
 def load_optimizer_state(module: nn.Module, tensors: Mapping[str, Tensor], ranks: SingleProcess) -> None:
     """Set what the optimizer remembers, bit for bit."""
-    states: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    keys: dict[str, list[str]] = {}
+    for name in tensors:
         weight, _, key = name.rpartition("/")
-        states.setdefault(weight, {})[key] = value
+        keys.setdefault(weight, []).append(key)
     for name, parameter in trained_parameters(module).items():
-        if name in states:
-            ranks.set_state(parameter, states[name])
+        if name in keys:
+            ranks.set_state(parameter, {key: tensors[f"{name}/{key}"] for key in keys[name]})
 
 
 def gather_into(fresh: nn.Module | None, trained: nn.Module, ranks: SingleProcess) -> None:

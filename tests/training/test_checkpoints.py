@@ -19,7 +19,7 @@ def make(root: Path, *, keep: int = 2, **identity: str) -> CheckpointFolder:
 
 def save(folder: CheckpointFolder, step: int) -> None:
     tensors = {name: {"a": torch.full((3,), float(step))} for name in ("weights", "optimizer", "random")}
-    folder.save(step, tensors, {"step": step, "loss": 0.1 + 0.2})
+    folder.save(step, tensors.items(), {"step": step, "loss": 0.1 + 0.2})
 
 
 def test_what_was_saved_comes_back_exactly(tmp_path: Path) -> None:
@@ -28,6 +28,23 @@ def test_what_was_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert checkpoint is not None
     assert checkpoint.state == {"step": 7, "loss": 0.1 + 0.2}
     assert torch.equal(checkpoint.tensors("optimizer")["a"], torch.full((3,), 7.0))
+
+
+def test_what_is_written_in_pieces_comes_back_in_one(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    pieces = [
+        ("weights", {"a": torch.ones(1)}),
+        ("weights", {"b": torch.ones(2)}),
+        ("random", {"cpu.0": torch.ones(3)}),
+    ]
+    folder.save(3, iter(pieces), {"step": 3})
+    checkpoint = folder.newest()
+    assert checkpoint is not None
+    assert {name: tuple(t.shape) for name, t in checkpoint.tensors("weights").items()} == {"a": (1,), "b": (2,)}
+    assert set(checkpoint.tensors("random")) == {"cpu.0"}
+    assert "c" not in checkpoint.tensors("weights")
+    (folder.path(3) / "weights-2.safetensors").unlink()
+    assert make(tmp_path).newest() is None
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

@@ -110,3 +110,22 @@ def test_what_was_not_gathered_is_never_written(
     assert complaint in said
     assert "Nothing was written" in said
     assert not (tmp_path / "trained/training.json").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_many_files_resumes_with_the_same_bits(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """As large models' are: no rank has more than a few tensors of it in memory at a time."""
+
+    def small_files(_rank: int, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(snapshot, "_AT_A_TIME", 4096)
+
+    def arrange(rank: int, patch: pytest.MonkeyPatch) -> None:
+        small_files(rank, patch)
+        kill_all_before_step(3)(rank, patch)
+
+    what = parameters(technique=FULL, strategy="fsdp", max_steps=5, global_batch_size=3, save_steps=2)
+    assert train(tmp_path / "whole", inputs, what) == [0, 0]
+    assert train(tmp_path / "killed", inputs, what, arrange=arrange) == [-9, -9]
+    assert len(list((tmp_path / "killed/checkpoints/step-00000002").glob("optimizer*.safetensors"))) > 5
+    assert train(tmp_path / "killed", inputs, what, arrange=small_files) == [0, 0]
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
