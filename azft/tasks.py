@@ -190,6 +190,37 @@ TASKS: dict[str, Task] = {
             pipeline_tag="token-classification",
         ),
         Task(
+            name="music-generation",
+            title="Music: the model learns to write tunes in ABC notation",
+            columns=(
+                Column("prompt", "text", "what kind of tune is wanted",
+                       aliases=("instruction", "input", "description")),
+                Column("completion", "text", "the tune in ABC notation, from X: on",
+                       aliases=("abc", "tune", "abc notation", "output")),
+            ),
+            rendering="prompt",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy", "abc_parses"),
+            target="completion",
+            encoder_decoder="source-target",
+            prompt="{prompt}",
+        ),
+        Task(
+            name="svg-generation",
+            title="Pictures: the model learns to draw as SVG",
+            columns=(
+                Column("prompt", "text", "what is to be seen",
+                       aliases=("instruction", "input", "description", "caption")),
+                Column("completion", "text", "the picture, a whole <svg>", aliases=("svg", "output")),
+            ),
+            rendering="prompt",
+            objective="next-token",
+            metrics=("loss", "perplexity", "token_accuracy", "svg_parses", "svg_draws"),
+            target="completion",
+            encoder_decoder="source-target",
+            prompt="{prompt}",
+        ),
+        Task(
             name="preference-tuning",
             title="Preference: the model learns to give the better of two answers (DPO)",
             columns=(

@@ -258,11 +258,89 @@ def summarization(rng: random.Random) -> Row:
     return {"document": document, "summary": summary}
 
 
+# Music: jigs of eight bars, each bar six eighths of a scale's steps.
+STEPS = "DEFGABcdefg"
+KEYS = {"G": 3, "D": 0, "A minor": 4, "E minor": 1, "D major": 0, "G major": 3}
+NAMES = (
+    "Door",
+    "Kettle",
+    "Lane",
+    "Goose",
+    "Lantern",
+    "Bridge",
+    "Apron",
+    "Weather",
+    "Spoon",
+    "Orchard",
+    "Ferry",
+    "Mitten",
+)
+MOODS = ("Kitchen", "Crooked", "Merry", "Sleepy", "Salty", "Frosty", "Tall", "Borrowed", "Windy", "Quiet", "Copper")
+WISHES = (
+    "Write a jig in {key} called {name}.", "{name}: a jig, eight bars, {key}.", "I'd like a {key} jig: {name}.",
+    "Compose the jig {name} in {key}.",
+)  # fmt: skip
+
+
+def music_generation(rng: random.Random) -> Row:
+    key, name = rng.choice(list(KEYS)), f"The {rng.choice(MOODS)} {rng.choice(NAMES)}"
+    at, bars = KEYS[key], []
+    for number in range(8):
+        notes = []
+        for _ in range(2):
+            walk = []
+            for _ in range(3):
+                at = min(max(at + rng.choice((-2, -1, -1, 1, 1, 2)), 0), len(STEPS) - 1)
+                walk.append(STEPS[at])
+            notes.append(rng.choice(("".join(walk), "".join(walk), f"{walk[0]}2{walk[2]}", f"{walk[0]}3")))
+        bars.append(" ".join(notes) if number < 7 else f"{notes[0]} {STEPS[KEYS[key]]}3")
+    short = {"A minor": "Am", "E minor": "Em"}.get(key, key[0])
+    tune = f"X:1\nT:{name}\nM:6/8\nL:1/8\nK:{short}\n|:{' | '.join(bars[:4])} |\n{' | '.join(bars[4:])} :|"
+    return {"prompt": rng.choice(WISHES).format(key=key, name=name), "completion": tune}
+
+
+# Pictures: a few shapes with places, in SVG.
+COLOURS = ("red", "orange", "gold", "green", "teal", "navy", "purple", "brown", "black", "pink", "olive", "gray")
+SHAPES = {
+    "circle": '<circle cx="{x}" cy="{y}" r="{s}" fill="{c}"/>',
+    "square": '<rect x="{l}" y="{t}" width="{w}" height="{w}" fill="{c}"/>',
+    "triangle": '<polygon points="{x},{t} {r},{b} {l},{b}" fill="{c}"/>',
+    "ellipse": '<ellipse cx="{x}" cy="{y}" rx="{s}" ry="{h}" fill="{c}"/>',
+    "cross": '<path d="M{l} {y}H{r}M{x} {t}V{b}" stroke="{c}" stroke-width="4"/>',
+}
+SIDES = {"above": ((50, 25), (50, 75)), "left of": ((25, 50), (75, 50)), "below": ((50, 75), (50, 25)),
+         "right of": ((75, 50), (25, 50))}  # fmt: skip
+ORDERS = (
+    "Draw {a} {side} {b}.",
+    "{a} {side} {b}",
+    "A picture of {a} {side} {b}, please.",
+    "Show {a} that is {side} {b}.",
+)
+
+
+def svg_generation(rng: random.Random) -> Row:
+    side = rng.choice(list(SIDES))
+    kinds, colours = [rng.choice(list(SHAPES)) for _ in range(2)], rng.sample(COLOURS, 2)
+    drawn = [_shape(kind, *place, rng.randint(7, 22), colour)
+             for kind, place, colour in zip(kinds, SIDES[side], colours, strict=True)]  # fmt: skip
+    a, b = (f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in map(" ".join, zip(colours, kinds, strict=True)))
+    order = rng.choice(ORDERS).format(a=a, side=side, b=b)
+    picture = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">\n' + "\n".join(drawn) + "\n</svg>"
+    return {"prompt": order[0].upper() + order[1:], "completion": picture}
+
+
+def _shape(kind: str, x: int, y: int, size: int, colour: str) -> str:
+    edges = {"l": x - size, "r": x + size, "t": y - size, "b": y + size, "w": 2 * size, "h": size // 2 + 2}
+    return SHAPES[kind].format(x=x, y=y, s=size, c=colour, **edges)
+
+
 TASKS: dict[str, Callable[[random.Random], Row]] = {
     "text-generation": text_generation,
     "question-answering": question_answering,
     "translation": translation,
     "summarization": summarization,
+    "music-generation": music_generation,
+    "svg-generation": svg_generation,
 }
 
 
@@ -270,13 +348,15 @@ def files(task: str) -> dict[str, str]:
     """The rows of a task as the three files' contents, no two of them alike."""
     rng, make = random.Random(task), TASKS[task]
     kept: list[Row] = []
+    asked: set[str] = set()
     seen: list[set[tuple[str, ...]]] = []
     for _ in range(200_000):
         row = make(rng)
-        triples = _triples(row)
-        if all(len(triples & other) <= TOO_SIMILAR * len(triples | other) for other in seen):
+        triples, prompt = _triples(row), str({key: row[key] for key in list(row)[:-1]})
+        if prompt not in asked and all(len(triples & other) <= TOO_SIMILAR * len(triples | other) for other in seen):
             kept.append(row)
             seen.append(triples)
+            asked.add(prompt if len(row) > 1 else "")
         if len(kept) == sum(COUNTS.values()):
             break
     else:

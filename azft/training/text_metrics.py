@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from azft.training.abc_notation import parses_as_abc
+from azft.training.svg_pictures import draws_something, parses_as_svg
+
 Predictions = Sequence[str]
 References = Sequence[Sequence[str]]
 """Of each prediction, the texts any of which is right; at least one."""
@@ -91,6 +94,11 @@ def _streams(references: References) -> Any:
     return [[rights[n] if n < len(rights) else None for rights in references] for n in range(most)]
 
 
+def share(passes: Callable[[str], bool]) -> Callable[[Predictions, References], float]:
+    """The share of predictions that pass, whatever the references are."""
+    return lambda predictions, _references: sum(map(passes, predictions)) / len(predictions)
+
+
 TEXT_METRICS: dict[str, Callable[[Predictions, References], float]] = {
     "exact_match": exact_match,
     "f1": f1,
@@ -99,4 +107,7 @@ TEXT_METRICS: dict[str, Callable[[Predictions, References], float]] = {
     "rouge1": rouge("rouge1"),
     "rouge2": rouge("rouge2"),
     "rougeL": rouge("rougeL"),
+    "abc_parses": share(parses_as_abc),
+    "svg_parses": share(parses_as_svg),
+    "svg_draws": share(draws_something),
 }

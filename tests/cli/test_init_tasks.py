@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import azft as package
+from azft.training.abc_notation import parses_as_abc
+from azft.training.svg_pictures import draws_something, parses_as_svg
 from scripts.make_example_rows import COUNTS, TASKS, files
 
 
@@ -47,3 +50,9 @@ def test_commented_out_values_are_the_defaults(task: str, tmp_path: Path) -> Non
         assert line in text
         value = plain[section][name]
         assert line.endswith(f" {str(value).lower() if isinstance(value, bool) else value}"), key
+
+
+def test_the_tunes_and_pictures_are_some() -> None:
+    for task, good in (("music-generation", [parses_as_abc]), ("svg-generation", [parses_as_svg, draws_something])):
+        rows = [json.loads(line) for content in files(task).values() for line in content.splitlines()]
+        assert all(check(row["completion"]) for row in rows for check in good)

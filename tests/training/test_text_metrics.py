@@ -47,6 +47,13 @@ def test_summaries_are_measured_with_stemming() -> None:
     assert TEXT_METRICS["rougeL"](["one three two"], [["one two three"]]) == pytest.approx(2 / 3)
 
 
+def test_tunes_and_pictures_need_no_reference() -> None:
+    tunes, pictures = ["X:1\nT:t\nK:G\nGAB|", "la la"], ["<svg/>", '<svg><circle r="9"/></svg>', "<svg>", "O"]
+    assert TEXT_METRICS["abc_parses"](tunes, [["x"]] * 2) == 0.5
+    assert TEXT_METRICS["svg_parses"](pictures, [["x"]] * 4) == 0.5
+    assert TEXT_METRICS["svg_draws"](pictures, [["x"]] * 4) == 0.25
+
+
 def test_metrics_of_tasks_are_known_here_or_come_with_the_objective() -> None:
     named = {metric for task in TASKS.values() for metric in task.metrics}
     assert TEXT_METRICS.keys() <= named
