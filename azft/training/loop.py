@@ -283,8 +283,9 @@ class Loop:
             }
         )
         left = progress.tokens / step * (total - step) / speed
+        norm = f"{result.grad_norm:.3g}" if math.isfinite(result.grad_norm) else "too large for fp16, no update"
         self.metrics.say(
-            f"step {step}/{total}  loss {loss:.4f}  learning rate {rate:.2e}  gradient norm {result.grad_norm:.3g}  "
+            f"step {step}/{total}  loss {loss:.4f}  learning rate {rate:.2e}  gradient norm {norm}  "
             f"{speed:,.0f} tokens/s  {duration(left)} left"
         )
 
