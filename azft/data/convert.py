@@ -242,19 +242,31 @@ def _recognised(path: Path, shown: str, task: str | None, names: Mapping[str, st
         return next((form for form in fitting if task in form.tasks), fitting[0])
     if names and task is not None:
         return _own(task, names)
-    for other in [task] if task else TASKS:
-        guessed = guess_columns(other, {}, first)
-        own = all(name in first or name in guessed for name in TASKS[other].form_of([*first, *guessed]))
-        if own and first:
-            lines = f"columns: {{{', '.join(f'{name}: {theirs}' for name, theirs in guessed.items())}}}"
-            fix = f"Name the file in the recipe, with task: {other}{f' and data: {lines}' if guessed else ''}."
-            raise UsageError(f"{shown} needs no converting: {other} reads its columns as they are.", fix=fix)
+    if readable := _readers([task] if task else list(TASKS), first):
+        best, guessed = readable[0]
+        columns = ", ".join(f"{name}: {theirs}" for name, theirs in guessed.items())
+        fix = f"Name the file in the recipe, with task: {best}" + (
+            f" and data.columns: {{{columns}}}" if columns else ""
+        )
+        by = " and ".join(name for name, _ in readable)
+        raise UsageError(f"{shown} needs no converting: its columns are read as they are by {by}.", fix=f"{fix}.")
     has = f"its first row has: {', '.join(list(first)[:12])}" if first else "it has no row that can be read"
     marks = ", ".join(f"{form.name} ({' and '.join(sorted(form.marks[0]))})" for form in FORMATS.values() if form.marks)
     raise UsageError(
         f"The format of {shown} was not recognised; {has}.",
         fix=f"Known are: {marks}. Say which with --from, and what their columns are called with --columns NAME=THEIRS.",
     )
+
+
+def _readers(tasks: list[str], row: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """Tasks that read a row as it is, with the names to be given in the recipe; who reads most of it comes first."""
+    found = []
+    for task in tasks:
+        guessed = guess_columns(task, {}, row)
+        used = [column.name for column in TASKS[task].columns if column.name in row or column.name in guessed]
+        if row and set(TASKS[task].form_of(used)) <= set(used):
+            found.append((len(used), task, guessed))
+    return [(task, guessed) for _, task, guessed in sorted(found, key=lambda item: -item[0])]
 
 
 def _may_write(target: Path | str, force: bool) -> None:

@@ -225,6 +225,10 @@ def test_rows_that_are_the_tasks_already_need_only_names_in_the_recipe(tmp_path:
     with pytest.raises(UsageError, match="needs no converting") as caught:
         convert(source, tmp_path / "out.jsonl", task="question-answering")
     assert "columns: {question: query, answers: answer}" in caught.value.fix
+    (tmp_path / "labels.csv").write_text("review,sentiment\nFine,good\n")
+    with pytest.raises(UsageError, match="needs no converting") as caught:
+        convert(tmp_path / "labels.csv", tmp_path / "out.jsonl")
+    assert "task: text-classification and data.columns: {text: review, label: sentiment}" in caught.value.fix
 
 
 @pytest.mark.parametrize(
