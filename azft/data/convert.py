@@ -17,13 +17,11 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from azft.data.column_names import guess_columns
-from azft.data.columns import KINDS
 from azft.data.foreign import FORMATS, TARGETS, Format
-from azft.data.foreign_chat import NotConvertibleError, value_of
-from azft.data.foreign_files import CONLL_ENDINGS, conll_rows, is_nested_json, squad_rows
-from azft.data.formats import look_at
+from azft.data.foreign_chat import NotConvertibleError
+from azft.data.foreign_files import conll_rows, squad_rows
 from azft.data.readers import Fault, Row, read_items
+from azft.data.recognise import OWN, choose, renamed
 from azft.data.rows import RowChecker, is_error
 from azft.data.rules import Problem
 from azft.data.tally import Tally
@@ -35,9 +33,6 @@ from azft.tasks import TASKS
 
 STREAM = "-"
 """Standard input or output in the place of a file."""
-OWN = "columns"
-"""The format of rows whose columns were all named with `columns`: they are the task's already."""
-
 Items = Iterator[Row | Fault]
 
 
@@ -100,7 +95,7 @@ def convert(
             raise NotFoundError(f"There is no file {shown}.")
         elif path.is_dir():
             raise UsageError(f"{shown} is a folder.", fix="Name a file in it.")
-        chosen = _chosen(path, shown, format, task, names)
+        chosen = choose(path, shown, format, task, names)
         job = _Job(chosen, task or chosen.tasks[0], names)
         if str(target) == STREAM:
             holder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="azft-")))
@@ -157,7 +152,7 @@ class _Job:
         if isinstance(item, Fault):
             self.tally.add(item.problem, item.line)
             return None
-        given = _renamed(item.data, self.names)
+        given = renamed(item.data, self.names)
         try:
             row = self.make(self.form.read(given))
         except NotConvertibleError as error:
@@ -186,87 +181,6 @@ def _number(name: str, names: Mapping[str, str]) -> int | None:
     if given is not None and not given.lstrip("-").isdigit():
         raise UsageError(f"--columns {name}={given}: a CoNLL file's columns have numbers, from 1.")
     return int(given) if given else None
-
-
-def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The row with the format's names, where `names` says how the file calls them."""
-    theirs = {file: name for name, file in names.items()}
-    return {theirs.get(str(key), str(key)): value for key, value in row.items()}
-
-
-def _chosen(path: Path, shown: str, format_name: str | None, task: str | None, names: Mapping[str, str]) -> Format:
-    """The format that is asked for, or the one that the file shows; it must give the task."""
-    form = _named(format_name, task, names) if format_name else _recognised(path, shown, task, names)
-    if task is not None and form.name != OWN and task not in form.tasks:
-        raise UsageError(
-            f"Rows of {form.name} can't become rows of {task}.", fix=f"They can become: {', '.join(form.tasks)}."
-        )
-    return form
-
-
-def _named(name: str, task: str | None, names: Mapping[str, str]) -> Format:
-    return FORMATS[name] if name != OWN else _own(task, names)
-
-
-def _own(task: str | None, names: Mapping[str, str]) -> Format:
-    """Rows of which `names` names the task's columns: nothing but their names changes."""
-    if task is None:
-        raise UsageError("Which task? --from columns says what the task's columns are called.", fix="Add --task.")
-    known = {column.name: KINDS[column.kind] for column in TASKS[task].columns}
-    missing = [name for name in TASKS[task].form_of(names) if name not in names]
-    if missing:
-        fix = f"Add: {' '.join(f'--columns {name}=...' for name in missing)} ({task} has: {', '.join(known)})"
-        raise UsageError(f"{task} also needs the column {missing[0]}.", fix=fix)
-
-    def read(row: Mapping[str, Any]) -> dict[str, Any]:
-        given = {name: kind for name, kind in known.items() if name in names and row.get(name) not in (None, "")}
-        return {name: row[name] if kind.is_text else value_of(row[name]) for name, kind in given.items()}
-
-    return Format(OWN, "", (), frozenset(known), read, form=OWN)
-
-
-def _recognised(path: Path, shown: str, task: str | None, names: Mapping[str, str]) -> Format:
-    if path.suffix.lower() in CONLL_ENDINGS:
-        return FORMATS["conll"]
-    if is_nested_json(path):
-        return FORMATS["squad"]
-    if (problem := look_at(path)) is not None:
-        tally = Tally()
-        tally.add(problem, None)
-        fix = "A file of tokens and tags: --from conll" if problem.code == "unknown-format" else ""
-        raise FindingsError(f"{shown} can't be read.", tally.findings(shown), fix=fix)
-    first = next((item.data for item in read_items(path) if isinstance(item, Row)), {})
-    row = _renamed(first, names)
-    fitting = [form for form in FORMATS.values() if form.fits(row)]
-    if fitting:
-        return next((form for form in fitting if task in form.tasks), fitting[0])
-    if names and task is not None:
-        return _own(task, names)
-    if readable := _readers([task] if task else list(TASKS), first):
-        best, guessed = readable[0]
-        columns = ", ".join(f"{name}: {theirs}" for name, theirs in guessed.items())
-        fix = f"Name the file in the recipe, with task: {best}" + (
-            f" and data.columns: {{{columns}}}" if columns else ""
-        )
-        by = " and ".join(name for name, _ in readable)
-        raise UsageError(f"{shown} needs no converting: its columns are read as they are by {by}.", fix=f"{fix}.")
-    has = f"its first row has: {', '.join(list(first)[:12])}" if first else "it has no row that can be read"
-    marks = ", ".join(f"{form.name} ({' and '.join(sorted(form.marks[0]))})" for form in FORMATS.values() if form.marks)
-    raise UsageError(
-        f"The format of {shown} was not recognised; {has}.",
-        fix=f"Known are: {marks}. Say which with --from, and what their columns are called with --columns NAME=THEIRS.",
-    )
-
-
-def _readers(tasks: list[str], row: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """Tasks that read a row as it is, with the names to be given in the recipe; who reads most of it comes first."""
-    found = []
-    for task in tasks:
-        guessed = guess_columns(task, {}, row)
-        used = [column.name for column in TASKS[task].columns if column.name in row or column.name in guessed]
-        if row and set(TASKS[task].form_of(used)) <= set(used):
-            found.append((len(used), task, guessed))
-    return [(task, guessed) for _, task, guessed in sorted(found, key=lambda item: -item[0])]
 
 
 def _may_write(target: Path | str, force: bool) -> None:
