@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from azft.errors import UsageError
+from azft.training.adapters import attach
 from azft.training.finetune import finetune
 from azft.training.loop import Loop, NonFiniteError
-from azft.training.adapters import attach
 from azft.training.models import load_model
 from tests.training.tiny import parameters, random_documents, save_model, tiny_dataset, write_tiny_dataset
 
