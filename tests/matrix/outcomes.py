@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from azft.tasks import TASKS
@@ -14,6 +15,7 @@ from tests.matrix.cells import MODELS, cells
 
 REFUSED: dict[str, str] = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))
 
+_CLASS = re.compile(r"\b\w+For\w+\b")
 _HEAD = """\
 # What works with what
 
@@ -30,7 +32,7 @@ def page() -> str:
     reasons: dict[str, int] = {}
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for cell in cells():
-        refused = REFUSED.get(str(cell), "")
+        refused = _CLASS.sub("the model", REFUSED.get(str(cell), ""))
         mark = "✓" if not refused else f"[{reasons.setdefault(refused, len(reasons) + 1)}]"
         rows.setdefault((cell.task, cell.kind), {})[cell.technique] = mark
     lines = [_HEAD, f"| task | model | {' | '.join(TECHNIQUES)} |", f"| --- | --- |{' :-: |' * len(TECHNIQUES)}"]
