@@ -109,14 +109,14 @@ class Training:
         pace = (self.clock() - self._first[1]) / (self.step - self._first[0])
         return max(0.0, (self.total - self.step) * pace)
 
-    def words(self) -> str:
-        """`step 12/60  loss 3.214  eval loss 3.301  8,120 tokens/s  12 s to go`."""
+    def words(self, *, evaluated: bool = True) -> str:
+        """`step 12/60  loss 3.214  eval loss 3.301  8,120 tokens/s  12 s to go`; the last evaluation if `evaluated`."""
         from azft.cli.views import duration
 
         parts = [f"step {self.step}" + (f"/{self.total}" if self.total else "")]
         if self.loss is not None:
             parts.append(f"loss {self.loss:.3f}")
-        if self.eval_loss is not None:
+        if evaluated and self.eval_loss is not None:
             parts.append(f"eval loss {self.eval_loss:.3f}")
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
@@ -134,6 +134,7 @@ class Plain(Watcher):
         self.training = Training(clock=clock)
         self.clock = clock
         self._last = float("-inf")
+        self._waiting: str | None = None
 
     def show(self, event: Event) -> None:
         """Steps as they come and go; metrics every few seconds, and each evaluation."""
@@ -147,6 +148,9 @@ class Plain(Watcher):
             source = f" from {event['source']}" if event.get("source") else ""
             note(f"{step}: reused{source}, nothing it depends on has changed")
         elif kind == "step-finished":
+            if self._waiting is not None:  # the end's line, where no evaluation came with it
+                note(self._waiting)
+                self._waiting = None
             note(f"{step}: done in {duration(event.get('seconds', 0))}")
         elif kind == "step-failed":
             note(f"{step}: failed")
@@ -157,10 +161,14 @@ class Plain(Watcher):
         elif kind == "metrics" and not self.follow:
             line = event["metrics"]
             self.training.take(line)
+            evaluated = "eval_loss" in line
+            words = f"{step}: {self.training.words(evaluated=evaluated)}"
+            due = evaluated or self.clock() - self._last >= PLAIN_INTERVAL
             last = self.training.step == self.training.total
-            if "eval_loss" in line or last or self.clock() - self._last >= PLAIN_INTERVAL:
+            self._waiting = words if last and not due else None
+            if due:
                 self._last = self.clock()
-                note(f"{step}: {self.training.words()}")
+                note(words)
 
 
 STYLES = {"running": "cyan", "done": "green", "reused": "green", "failed": "red"}

@@ -41,11 +41,28 @@ def test_plain_lines_come_every_few_seconds_but_evaluations_and_the_end_always(
         if step == 33:
             metrics = {"step": 33, "eval_loss": 1.5}
             plain({"event": "metrics", "step": "finetune", "metrics": metrics})
+    plain({"event": "step-finished", "step": "finetune", "seconds": 10})
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 + int(9.9 / PLAIN_INTERVAL) + 1 + 1
-    assert any("eval loss 1.500" in line and "step 33" in line for line in lines)
-    assert "step 100/100" in lines[-1]
-    assert "to go" not in lines[-1]
+    assert len(lines) == 1 + int(9.9 / PLAIN_INTERVAL) + 1 + 1 + 1
+    assert [line for line in lines if "eval loss" in line] == [line for line in lines if "step 33/" in line]
+    assert "step 100/100" in lines[-2]
+    assert "to go" not in lines[-2]
+
+
+def test_the_end_is_one_line_where_its_evaluation_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Plain(follow=False, clock=Clock())
+    for metrics in (
+        {"step": 1, "total_steps": 2, "loss": 2.0},
+        {"step": 2, "loss": 1.0},
+        {"step": 2, "eval_loss": 3.0},
+    ):
+        plain({"event": "metrics", "step": "finetune", "metrics": metrics})
+    plain({"event": "step-finished", "step": "finetune", "seconds": 1})
+    assert capsys.readouterr().err.splitlines() == [
+        "finetune: step 1/2  loss 2.000",
+        "finetune: step 2/2  loss 1.000  eval loss 3.000",
+        "finetune: done in 1 s",
+    ]
 
 
 def test_unknown_and_odd_events_are_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
