@@ -63,17 +63,17 @@ def _classes(model: Any, document: Document) -> torch.Tensor:
 
 
 def _tags(model: Any, document: Document) -> torch.Tensor:
-    inputs, counts = _read(document), torch.from_numpy(np.array(document.loss_mask)).bool()[None]
-    labels = torch.full_like(inputs["input_ids"], IGNORED)
-    labels[counts] = _told(document)[:, 0]
-    loss: torch.Tensor = model(**inputs, labels=labels).loss
-    return loss * int(counts.sum())
+    counts = torch.from_numpy(np.array(document.loss_mask)).bool()
+    logits = model(**_read(document)).logits[0, -len(counts) :]  # peft's prompts stand before, and it leaves them there
+    return F.cross_entropy(logits[counts], _told(document)[:, 0], reduction="sum")
 
 
 def _span(model: Any, document: Document) -> torch.Tensor:
-    start, end = _told(document)[0]
-    loss: torch.Tensor = model(**_read(document), start_positions=start[None], end_positions=end[None]).loss
-    return loss
+    # peft 0.21's wrapper for such models takes the token types and loses them.
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    output, length = inner(**_read(document)), len(document.tokens)
+    ends = torch.cat([output.start_logits, output.end_logits])[:, -length:]
+    return F.cross_entropy(ends, _told(document)[0])
 
 
 def _read(document: Document) -> dict[str, torch.Tensor]:

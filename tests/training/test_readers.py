@@ -21,7 +21,7 @@ from azft.training.objectives import OBJECTIVES
 from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
 from tests.training.readers import HEADS, READERS, naive_loss, random_reads, read_dataset, tiny_reader
-from tests.training.tiny import Float64, gradients, parameters
+from tests.training.tiny import Float64, gradients, parameters, worst_difference
 
 EXACT = 1e-9
 CPU = arithmetic("fp32", torch.device("cpu"))
@@ -61,12 +61,6 @@ def make_loop(model: Any, objective: str, dataset: Path, tmp_path: Path, **train
         checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
         metrics=Metrics(tmp_path / "metrics"),
     )
-
-
-def worst_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Largest difference of two sets of gradients, relative to each tensor's norm; that of a key's bias is nothing."""
-    assert one.keys() == other.keys()
-    return max(float((one[k] - other[k]).norm() / one[k].norm().clamp_min(1e-7)) for k in one)
 
 
 CELLS = [
