@@ -158,24 +158,22 @@ class Loop:
         sequences = global_batch(
             len(self.train), size=self.training.global_batch_size, step=step, seed=self.training.seed
         )
-        if not self.arithmetic.scales_loss:
-            scale = UNSCALED
-        losses, tokens = self.accumulate(sequences.tolist(), scale)
+        # By the ranks' number less, because losses are already multiplied by it: what overflows is the same with any.
+        factor = scale.factor / self.ranks.ranks if self.arithmetic.scales_loss else 1.0
+        losses, tokens = self.accumulate(sequences.tolist(), scale=factor)
         # One exchange a step carries all that the ranks must agree on.
         local = math.fsum(loss for _, loss in losses)
         loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
         grad_norm = math.nan
         if math.isfinite(loss_sum):
-            grad_norm = self.ranks.update(self.training.max_grad_norm, scale=scale.factor)
+            grad_norm = self.ranks.update(self.training.max_grad_norm, scale=factor)
         too_large = self.arithmetic.scales_loss and math.isfinite(loss_sum) and not scale.exhausted
         if not math.isfinite(grad_norm) and not too_large:
             raise self._non_finite(step, losses, loss_sum, grad_norm)
         labels = int(self.train.label_counts[sequences].sum())
         return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
 
-    def accumulate(
-        self, sequences: list[int], scale: LossScale = UNSCALED
-    ) -> tuple[list[tuple[list[int], float]], int]:
+    def accumulate(self, sequences: list[int], *, scale: float = 1.0) -> tuple[list[tuple[list[int], float]], int]:
         """Leave the gradient of the mean loss per label token of a global batch, scaled, in the weights' `.grad`.
 
         Returns this rank's micro-batches with their summed losses, and its number of tokens.
@@ -190,7 +188,7 @@ class Loop:
             last = index == len(mine) - 1
             with nullcontext() if last else self.ranks.accumulating():
                 loss = self.ranks.loss(batch)
-                self.ranks.backward(loss * weight, scale=scale.factor)
+                self.ranks.backward(loss * weight, scale=scale)
             if members:
                 losses.append((members, loss.detach()))
                 tokens += batch.tokens
