@@ -57,6 +57,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"tokens": ["Buy", *x.split(), "now"], "tags": ["O", "B-FOOD", *["I-FOOD"] * (len(x.split()) - 1), "O"]}
         for x in THINGS
     ],
+    "music-generation": [
+        {"prompt": f"A tune about {x}", "completion": f"X:{n}\nT:{x}\nK:G\nGAB|"} for n, x in enumerate(THINGS)
+    ],
+    "svg-generation": [
+        {"prompt": f"Draw {x}", "completion": f'<svg><circle r="{n}"/></svg>'} for n, x in enumerate(THINGS)
+    ],
 }
 """Ten rows of each task, so short that a step takes milliseconds."""
 

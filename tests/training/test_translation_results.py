@@ -28,6 +28,7 @@ RECIPE = {
     "training": {
         "max_steps": 60,
         "eval_steps": 60,
+        "save_steps": 60,
         "global_batch_size": 3,
         "max_length": 64,
         "precision": "fp32",
