@@ -3,8 +3,9 @@
 As in training.py: the same model file, token ids and labels, one epoch each in fresh processes that take turns, one
 thread, fp32; real tokens per CPU second of the training loop, the best round counts. Before it trains, each lane
 computes the loss of its first batches with dropout off; one that differs from the mean of the documents' own losses by
-more than 1e-3 is void. The peers are transformers' Trainer (what its example scripts run), at its default order and
-grouped by length, and TRL's DPOTrainer.
+more than 1e-3 is void (of preference tuning that is log 2, as nothing has moved). What azft asks the base model before
+preference tuning is part of its time. The peers are transformers' Trainer (what its example scripts run), at its
+default order and grouped by length, and TRL's DPOTrainer.
 
     python benchmarks/tasks.py [--json] [--quick] [--python PATH] [--lanes NAME ...]
 """

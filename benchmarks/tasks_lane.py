@@ -223,6 +223,7 @@ def azft(work: Work) -> dict[str, Any]:
     from azft.recipe import Recipe
     from azft.training.finetune import finetune
     from azft.training.loop import Loop
+    from azft.training.objectives import OBJECTIVES as OBJECTIVE_ROWS
 
     recipe = {
         "name": "bench",
@@ -261,6 +262,16 @@ def azft(work: Work) -> dict[str, Any]:
         with clock(result, work.tokens):
             return run(loop, *arguments)
 
+    objective, asked = OBJECTIVE_ROWS[OBJECTIVES[work.task]], [0.0]
+    if (ask := objective.reference) is not None:  # the peer asks it in every step, so it is part of the work
+
+        def timed_reference(*arguments: Any) -> Any:
+            started = time.process_time()
+            answers = ask(*arguments)
+            asked[0] += time.process_time() - started
+            return answers
+
+        object.__setattr__(objective, "reference", timed_reference)
     Loop.run = timed  # type: ignore[method-assign]
     output = work.folder / f"out-{time.time_ns()}"
     began = time.process_time()
@@ -274,6 +285,8 @@ def azft(work: Work) -> dict[str, Any]:
             metrics=output / "metrics",
         )
     result["process_seconds"] = time.process_time() - began
+    result["cpu_seconds"] += asked[0]
+    result["rate"] = work.tokens / result["cpu_seconds"]
     lines = [json.loads(line) for line in (output / "metrics" / "metrics.jsonl").read_text().splitlines()]
     return result | {"steps": len(lines), "final_loss": lines[-1]["loss"]}
 

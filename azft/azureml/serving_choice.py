@@ -22,6 +22,7 @@ from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
 from azft.runs import Run
 from azft.tags import KIND_TAG
+from azft.tasks import TASKS
 from azft.techniques import TECHNIQUES
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "serverless-finetuning": ("serverless",),
 }
 """Where a model comes from -> how it can be served, the usual way first."""
+_READS = {"class", "tag"}
+"""What tasks learn whose models tell something about a text and write none."""
 _LONGEST_NAME = 32
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 
@@ -64,6 +67,13 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
             fix=f"Leave out --kind, or give {' or '.join(allowed)}.",
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
+    task = TASKS.get(recipe.get("task", ""))
+    if allowed == ("vllm",) and task is not None and task.objective in _READS:
+        raise UsageError(
+            f"The model of {run.name} can't be served by vLLM, which writes text: its task is {task.name}.",
+            fix="Train it by the registry's pipeline (modes.maap.pipeline: system), whose model Azure serves itself, "
+            f"or take the package: azft outputs {run.name}",
+        )
     technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
     kind = TECHNIQUES[technique.get("name", "full")]
     merge = kind.merges if output.get("merge") is None else output["merge"]

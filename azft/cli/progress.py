@@ -162,13 +162,13 @@ class Plain(Watcher):
             line = event["metrics"]
             self.training.take(line)
             evaluated = "eval_loss" in line
-            words = f"{step}: {self.training.words(evaluated=evaluated)}"
+            shown = f"{step}: {self.training.words(evaluated=evaluated)}"
             due = evaluated or self.clock() - self._last >= PLAIN_INTERVAL
             last = self.training.step == self.training.total
-            self._waiting = words if last and not due else None
+            self._waiting = shown if last and not due else None
             if due:
                 self._last = self.clock()
-                note(words)
+                note(shown)
 
 
 STYLES = {"running": "cyan", "done": "green", "reused": "green", "failed": "red"}

@@ -94,13 +94,16 @@ def view(report: Report) -> RenderableType:
 
     from azft.cli import views
 
+    served = [
+        ("endpoint", f"{report.endpoint} (ended)"),
+        ("question", report.question),
+        ("answer", f"{report.answer}  (of a stand-in: it proves the way, not the quality)"),
+    ]
     facts = views.facts(
         [
             ("run", report.run),
             ("service", report.service),
-            ("endpoint", f"{report.endpoint} (ended)"),
-            ("question", report.question),
-            ("answer", f"{report.answer}  (of a stand-in: it proves the way, not the quality)"),
+            *(served if report.endpoint else []),
             ("records", report.home),
         ]
     )

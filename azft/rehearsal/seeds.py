@@ -151,6 +151,7 @@ def trainer_command_line(pipeline: SystemPipeline) -> str:
         f"--task {pipeline.task}",
         "$[[--model ${{inputs.mlflow_model_path}}]]",
         "$[[--model ${{inputs.pytorch_model_path}}]]",
+        "$[[--hub-model ${{inputs.huggingface_id}}]]",
         "$[[--train ${{inputs.train_file_path}}]]",
         "$[[--validation ${{inputs.validation_file_path}}]]",
         *values,

@@ -19,10 +19,13 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from azft.catalog import materialize, resolve_model
 from azft.data.dataset import read_manifest
 from azft.data.prepare import prepare
 from azft.errors import AzftError, UsageError
 from azft.parameters import FinetuneParameters
+from azft.recipe import Recipe
+from azft.recipe_file import RecipeFile
 from azft.rehearsal.hyperparameters import read_hyperparameters
 from azft.rehearsal.model_folder import plain_folder, write_mlflow_folder
 from azft.targets.finetuning import TASKS
@@ -42,7 +45,9 @@ class Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
-    model: Path
+    model: Path | None = None
+    hub_model: str | None = None
+    """The service would fetch it from the hub; a stand-in takes its place."""
     train: Path
     validation: Path | None = None
     hyperparameters: dict[str, str] = {}
@@ -54,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--job", type=Path)
     parser.add_argument("--task")
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--hub-model", help="a model hub's id, in whose place a stand-in is trained")
     parser.add_argument("--train", type=Path)
     parser.add_argument("--validation", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="values")
@@ -79,7 +85,7 @@ def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = N
     settings = read_hyperparameters(job.hyperparameters, task=task, has_validation=job.validation is not None)
     for note in settings.notes:
         _say(f"note: {note}")
-    model = plain_folder(job.model, work / "model")
+    model = plain_folder(job.model or _stand_in(job, task), work / "model")
     dataset = work / "dataset"
     prepare(settings.prepare, model=model, train=job.train, validation=job.validation, output=dataset, progress=_say)
     parameters = settings.with_warmup(int(read_manifest(dataset)["splits"]["train"]["sequences"]))
@@ -88,6 +94,20 @@ def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = N
     if pytorch_output is not None:
         _fill(pytorch_output, output / "data" / "model")
     _say(f"model: {output.name}")
+
+
+def _stand_in(job: Job, task: str) -> Path:
+    """A stand-in of a hub's model, its tokenizer trained on the job's rows."""
+    if job.hub_model is None:
+        raise UsageError("The job names no model.")
+    recipe = {
+        "name": "rehearsal",
+        "task": task,
+        "model": job.hub_model,
+        "data": {"train": str(job.train.resolve())},
+        "modes": {"local": {"weights": "stand-in"}},
+    }
+    return materialize(resolve_model(RecipeFile(Recipe.model_validate(recipe), job.train.resolve(), {})))
 
 
 def _finetune(parameters: FinetuneParameters, model: Path, dataset: Path, work: Path) -> Path:
@@ -148,6 +168,7 @@ def _read_job(args: argparse.Namespace) -> Job:
         fields = {
             "task": args.task,
             "model": args.model,
+            "hub_model": args.hub_model,
             "train": args.train,
             "validation": args.validation,
             "hyperparameters": {name: value for name, _, value in pairs},

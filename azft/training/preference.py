@@ -91,7 +91,7 @@ class PreferenceLoss(nn.Module):
 
     @torch.no_grad()
     def score(self, batch: PairBatch) -> Score:
-        """Summed loss, and the pairs whose preferred answer has the larger reward; `answers` are the margins, (pairs,)."""
+        """Summed loss, and pairs whose preferred answer has the larger reward; `answers` are the margins, (pairs,)."""
         margins = self._margins(self.log_probabilities(batch), batch)
         loss = -F.logsigmoid(margins).sum(dtype=torch.float64)
         return Score(loss, (margins > 0).sum(), margins)
@@ -126,7 +126,7 @@ def _token_loss(model: Any) -> TokenLoss:
 
 
 def preference_figures(totals: Totals) -> dict[str, float]:
-    """Loss (mean per pair), the share of pairs whose preferred answer has the larger reward, and by how much on average.
+    """Loss (mean per pair), share of pairs whose preferred answer has the larger reward, and by how much on average.
 
     A reward is by how much an answer became likelier than it was to the base model, times beta; of equal ones half
     count, so that the base model itself is right half the time.

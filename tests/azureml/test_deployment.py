@@ -263,6 +263,8 @@ def test_what_cannot_be_served_is_refused_before_anything_is_made(azure: Azure) 
         deploy(azure.connection, adapter, kind="serverless")
     with pytest.raises(UsageError, match="no name for an endpoint"):
         deploy(azure.connection, azure.local("linden-0000bbbb"), name="1x")
+    with pytest.raises(UsageError, match=r"vLLM, which writes text: its task is text-classification"):
+        deploy(azure.connection, azure.local("linden-0000cccc", task="text-classification"), instance_type=SIZE)
     assert endpoints(azure) == []
     assert azure.requests("PUT", "/") == 0, "nothing was uploaded or registered, either"
 

@@ -59,6 +59,16 @@ def test_a_sister_trains_on_columns_of_any_name(task: str, bench: Bench, tmp_pat
     assert (tmp_path / "out" / "data" / "model" / "model.safetensors").is_file()
 
 
+def test_in_the_place_of_a_hubs_model_a_stand_in_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZFT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS["text-classification"]))
+    arguments = ["--task", "text-classification", "--hub-model", "google-bert/bert-base-uncased"]
+    arguments += ["--train", str(tmp_path / "train.jsonl"), "--set", "sentence1_key=text", "--set", "label_key=label"]
+    arguments += ["--set", "max_steps=1", "--set", "max_seq_length=32", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert json.loads((tmp_path / "out" / "data" / "model" / "config.json").read_text())["model_type"] == "bert"
+
+
 def test_every_sister_is_tried_here() -> None:
     assert {*KINDS, "chat-completion"} == set(system_pipelines())
 
