@@ -50,11 +50,15 @@ def _check(
         processes=processes,
         # A stand-in has the family's template, and a tokenizer of its own whose counts say nothing about the model's.
         lengths=renderer.count_tokens if renderer is not None and real else None,
-        trial=TemplateTrial(renderer.text, renderer.control_texts) if renderer is not None else None,
+        trial=_trial(renderer) if renderer is not None else None,
         context_length=model.context_length if model else None,
     )
     modules = module_findings(recipe_file, materialize(model)) if renderer is not None and model is not None else ()
     return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules])))
+
+
+def _trial(renderer: Renderer) -> TemplateTrial:
+    return TemplateTrial(renderer.text, renderer.control_texts, by_shape=renderer.refuses_by_shape)
 
 
 def _limit(recipe_file: RecipeFile, model: ResolvedModel) -> int:

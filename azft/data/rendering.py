@@ -88,6 +88,8 @@ class Renderer(ABC):
     """Whether several documents may share a sequence."""
     splits = True
     """Whether a row that is too long may become several documents (data.long_rows: split)."""
+    refuses_by_shape = True
+    """Whether rows of one shape (`azft.data.template_trial`) are refused all or none."""
     documents_per_row = 1
     """Documents that belong together, in turn."""
     target_width = 0

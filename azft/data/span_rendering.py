@@ -54,6 +54,7 @@ class SpanRenderer(Renderer):
     """Rows of `question`, `context` and `answers`."""
 
     objective = "span"
+    refuses_by_shape = False
     packs = False
     target_width = 2
 

@@ -29,16 +29,26 @@ _WIDE_AT_AN_END = re.compile(rb'"' + _WIDE + rb"|" + _WIDE + rb'"')
 
 
 class TemplateTrial:
-    """Renders rows for the sake of the refusals; `special_tokens` are those that the tokenizer would read in data."""
+    """Renders rows for the sake of the refusals; `special_tokens` are those that the tokenizer would read in data.
 
-    def __init__(self, render: RowRenderer, special_tokens: Iterable[str]) -> None:
+    `by_shape` is off for renderers whose refusals depend on more than a row's shape: then every row is rendered.
+    """
+
+    def __init__(self, render: RowRenderer, special_tokens: Iterable[str], *, by_shape: bool = True) -> None:
         self.render = render
+        self.by_shape = by_shape
         self._markers = [token.encode() for token in special_tokens if "<" not in token]
         self._shapes: set[tuple[object, ...]] = set()
 
     def shape_of(self, line: bytes) -> tuple[object, ...] | None:
         """What decides how a JSON line renders; None when it must be rendered whatever was seen before."""
-        if b"<" in line or b"\\u" in line or b"\\/" in line or any(marker in line for marker in self._markers):
+        if (
+            not self.by_shape
+            or b"<" in line
+            or b"\\u" in line
+            or b"\\/" in line
+            or any(marker in line for marker in self._markers)
+        ):
             return None
         if not line.isascii() and _WIDE_AT_AN_END.search(line):
             return None

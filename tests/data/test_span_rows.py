@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from azft.data.documents import Counts
 from azft.data.renderers import Rendering, renderer_for
+from azft.data.scan import scan_file
 from azft.data.span_rendering import SpanRenderer, place_of
 from azft.data.template_probe import RefusalError
+from azft.data.template_trial import TemplateTrial
 from azft.data.tokenizer import ModelTokenizer
 from tests.data.test_label_rows import encoder, pieces
 
@@ -100,3 +104,16 @@ def test_a_long_context_is_no_long_row(encoder: ModelTokenizer) -> None:
     assert renderer.count_tokens([row]) == [40]
     assert renderer.render(row).longest == 40
     assert len(renderer.render(row).token_ids) > 40
+
+
+def test_the_check_looks_for_every_answer(encoder: ModelTokenizer, tmp_path: Path) -> None:
+    """The renderer refuses a row for what it says, not for its shape."""
+    renderer = renderer_of(encoder, 200)
+    rows = [answered("Paris"), answered("Rome"), answered("apples")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trial = TemplateTrial(renderer.text, renderer.control_texts, by_shape=renderer.refuses_by_shape)
+    scan = scan_file(path, "question-answering", {}, trial=trial)
+    ((line, values),) = scan.tally.samples["not-renderable"]
+    assert line == 2
+    assert "does not stand in the context" in values["reason"]
