@@ -9,7 +9,10 @@ from azft.errors import MissingDependencyError
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("preview, token lengths, Parquet", ("huggingface-hub", "jinja2", "pyarrow", "tokenizers")),
-    "train": ("training and chat", ("gguf", "peft", "safetensors", "torch", "transformers")),
+    "train": (
+        "training and chat",
+        ("gguf", "peft", "rouge-score", "sacrebleu", "safetensors", "torch", "transformers"),
+    ),
     "deepspeed": ("ZeRO, for distribution.strategy: deepspeed", ("deepspeed",)),
     "quant": ("a base model in 4 bits, for qlora", ("bitsandbytes",)),
     "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
