@@ -59,7 +59,10 @@ def test_every_key_of_the_schema_is_described() -> None:
 def test_commented_out_values_are_the_defaults(tmp_path: Path) -> None:
     """What the template shows behind a # must be what happens without it."""
     scaffold = package.init(tmp_path)
-    plain = package.load_recipe(scaffold.recipe).recipe.to_dict()
+    recipe = package.load_recipe(scaffold.recipe).recipe
+    plain = recipe.to_dict()
+    assert plain["output"]["merge"] is None  # wherever it is possible, which here it is
+    plain["output"]["merge"] = recipe.merges
     for key, value in (
         ("technique.dropout", 0.0),
         ("training.schedule", "cosine"),
