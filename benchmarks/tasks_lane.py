@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.training_lane import clock
+from benchmarks.training_lane import clock, peer
 
 VOCABULARY, LONGEST, BATCH = 8192, 512, 16
 FIRST_NAME = 16
@@ -333,7 +333,7 @@ def hf(work: Work, strategy: str) -> dict[str, Any]:
         train_dataset=data.add_column("length", [len(row["input_ids"]) for row in work.rows]),
         data_collator=collator,
     )
-    return peer(work, trainer, "input_ids")
+    return peer(work, trainer)
 
 
 def dpo(work: Work, **settings: Any) -> dict[str, Any]:
@@ -359,39 +359,7 @@ def dpo(work: Work, **settings: Any) -> dict[str, Any]:
         )
     finally:
         DPOTrainer._prepare_dataset = original
-    return peer(work, trainer, None)
-
-
-def peer(work: Work, trainer: Any, ids: str | None) -> dict[str, Any]:
-    """Check the loss of a Trainer's first batches, then let it train."""
-    from transformers import TrainerCallback
-
-    result: dict[str, Any] = {}
-    differences = []
-    trainer.model.eval()
-    for number, batch in enumerate(trainer.get_train_dataloader()):
-        if number == CHECKED_BATCHES:
-            break
-        with torch.no_grad():
-            inputs = {key: value for key, value in batch.items() if key != "length"}
-            loss = float(trainer.compute_loss(trainer.model, inputs))
-        expected = float(np.log(2)) if ids is None else work.expected(batch[ids])
-        differences.append(abs(loss - expected))
-    result["loss_difference"] = max(differences)
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.clock = clock(result, work.tokens)
-            self.clock.__enter__()
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            self.clock.__exit__(None, None, None)
-
-    trainer.add_callback(Clock())
-    with contextlib.redirect_stdout(sys.stderr):
-        trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return result | {"steps": trainer.state.global_step, "final_loss": float(losses[-1])}
+    return peer(work, trainer, lambda _batch: float(np.log(2)))  # nothing has moved
 
 
 LANES = {

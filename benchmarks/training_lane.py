@@ -13,7 +13,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +232,8 @@ def hf(work: Work, strategy: str) -> dict[str, Any]:
     return peer(work, trainer)
 
 
-def peer(work: Work, trainer: Any) -> dict[str, Any]:
-    """Check the loss of a Trainer's first batches, then let it train."""
+def peer(work: Any, trainer: Any, expected: Callable[[Any], float] | None = None) -> dict[str, Any]:
+    """Check the loss of a Trainer's first batches, then let it train; `expected` says what a batch's loss should be."""
     from transformers import TrainerCallback
 
     result: dict[str, Any] = {}
@@ -244,7 +244,8 @@ def peer(work: Work, trainer: Any) -> dict[str, Any]:
             break
         with torch.no_grad():
             loss = float(trainer.compute_loss(trainer.model, {k: v for k, v in batch.items() if k != "length"}))
-        differences.append(abs(loss - work.expected(batch["input_ids"])))
+        wanted = work.expected(batch["input_ids"]) if expected is None else expected(batch)
+        differences.append(abs(loss - wanted))
     result["loss_difference"] = max(differences)
 
     class Clock(TrainerCallback):  # type: ignore[misc]
