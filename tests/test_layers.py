@@ -101,3 +101,9 @@ def test_the_light_core_checks_a_recipe_and_its_data_without_any_extra(tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT.parent)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """There are no packages below tests/, so pytest knows a file by its name alone."""
+    names = sorted(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert names == sorted(set(names))

@@ -44,6 +44,7 @@ def test_there_are_notebooks() -> None:
     assert CHAT in NOTEBOOKS
 
 
+@pytest.mark.slow  # the longest one, below, is executed in the fast tests
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path != CHAT], ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     run(nbformat.read(path, as_version=4), tmp_path)
