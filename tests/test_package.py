@@ -137,6 +137,7 @@ def test_the_installed_wheel_is_what_runs(environment: Path, tmp_path: Path) -> 
         assert Path(place).is_relative_to(environment.parent)
 
 
+@pytest.mark.slow
 def test_a_recipe_becomes_a_tuned_model_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
     run(environment, tmp_path, "azft", "init", "demo")
     settings = ["--set", "training.max_steps=4", "--set", "evaluation.samples=0"]

@@ -35,6 +35,7 @@ def test_the_extras_that_doctor_knows_are_those_of_the_package() -> None:
         assert set(packages) == declared, extra
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_python_page_run(tmp_path: Path) -> None:
     page = (DOCS / "python.md").read_text(encoding="utf-8")
     program = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))

@@ -75,8 +75,10 @@ def command(here: Path, recipe: Path, service: str, *options: str) -> subprocess
 @pytest.mark.parametrize(
     ("service", "options"),
     [
-        ("serverless-finetuning", ()),
-        pytest.param("pipeline", (), marks=pytest.mark.slow),  # the notebook goes that way in the fast tests
+        pytest.param(
+            "serverless-finetuning", (), marks=pytest.mark.slow
+        ),  # the notebook goes that way in the fast tests
+        pytest.param("pipeline", (), marks=pytest.mark.slow),
         pytest.param("system-pipeline", ("--create-compute",), marks=pytest.mark.slow),
         pytest.param("finetuning-job", (), marks=pytest.mark.slow),
     ],
