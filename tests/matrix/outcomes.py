@@ -22,8 +22,8 @@ _HEAD = """\
 Every task under every technique, on each kind of model that can do the task. Each cell is run by `make test` on a tiny
 model: the gradient of a batch equals that of its rows one by one, through the model's own forward and loss (float64,
 to one part in a million; `qlora` in fp32, to one in a thousand); two steps are trained, what was trained is written,
-loaded back and compared. Then it is evaluated before and after, and packaged, merged where that is possible: for one
-task of each kind by `make test`, for all by `make test-slow`. A number says why a cell is refused: before anything moves.
+loaded back and compared. It is evaluated before and after, and packaged, merged where that is possible: for one task
+of each kind by `make test`, for all by `make test-slow`. A number says why a cell is refused, before anything moves.
 """
 
 
