@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from azft.data.rules import Problem
-from azft.data.text import text_problems
+from azft.data.text_columns import check_plain
 from azft.data.values import kind_of
 
 EXPECTED = 'text, a list of texts, or {"text": [...], "answer_start": [...]}'
@@ -23,10 +23,7 @@ def check_answers(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[P
         yield Problem("wrong-type", {"where": f"Column `{column}`", "found": _found(value), "expected": EXPECTED})
         return
     for text in texts:
-        if text.strip():
-            yield from text_problems(text, f"Column `{column}`")
-        else:
-            yield Problem("empty-text", {"column": column})
+        yield from check_plain(text, column)
     if starts is None:
         return
     if len(starts) != len(texts) or not all(type(start) is int for start in starts):

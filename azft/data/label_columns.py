@@ -11,6 +11,7 @@ from typing import Any
 
 from azft.data.rules import Problem
 from azft.data.text import text_problems
+from azft.data.text_columns import check_plain
 from azft.data.values import kind_of
 
 _LABEL = "text or a whole number"
@@ -19,14 +20,11 @@ _LABEL = "text or a whole number"
 def check_label(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems of one label."""
     del row
-    where = f"Column `{column}`"
-    if not isinstance(value, str | int):
+    if isinstance(value, str):
+        yield from check_plain(value, column)
+    elif not isinstance(value, int):
+        where = f"Column `{column}`"
         yield Problem("wrong-type", {"where": where, "found": _found(value), "expected": _LABEL})
-    elif isinstance(value, str):
-        if not value.strip():
-            yield Problem("empty-text", {"column": column})
-        else:
-            yield from text_problems(value, where)
 
 
 def check_labels(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:

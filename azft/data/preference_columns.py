@@ -11,7 +11,7 @@ from typing import Any
 
 from azft.data.chat import check_messages, normalise_messages
 from azft.data.rules import Problem
-from azft.data.text import text_problems
+from azft.data.text_columns import check_plain
 from azft.data.values import kind_of
 
 _ANSWER = {"role": "assistant", "content": "..."}
@@ -20,7 +20,7 @@ _ANSWER = {"role": "assistant", "content": "..."}
 def check_prompt(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems of a prompt: text, or the messages up to the one that is to be answered."""
     if isinstance(value, str):
-        yield from _text(value, column)
+        yield from check_plain(value, column)
         return
     turns = _messages(value)
     if not isinstance(turns, list):
@@ -42,7 +42,7 @@ def check_answer(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Pr
     del row
     text = answer_text(value)
     if isinstance(text, str):
-        yield from _text(text, column)
+        yield from check_plain(text, column)
     else:
         expected = "text or one message of the assistant"
         yield Problem("wrong-type", {"where": f"Column `{column}`", "found": kind_of(value), "expected": expected})
@@ -71,10 +71,3 @@ def answer_text(value: Any) -> str | None:
 
 def _messages(value: Any) -> Any:
     return value.get("messages") if isinstance(value, dict) else value
-
-
-def _text(text: str, column: str) -> Iterator[Problem]:
-    if text.strip():
-        yield from text_problems(text, f"Column `{column}`")
-    else:
-        yield Problem("empty-text", {"column": column})

@@ -1,4 +1,4 @@
-"""Columns that hold one text."""
+"""Columns that hold one text, and what is asked of a text wherever in a column it stands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from azft.data.values import kind_of
 def check_text(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems of one text."""
     del row
-    where = f"Column `{column}`"
-    if not isinstance(value, str):
-        yield Problem("wrong-type", {"where": where, "found": kind_of(value), "expected": "text"})
-    elif not value.strip():
-        yield Problem("empty-text", {"column": column})
+    if isinstance(value, str):
+        yield from check_plain(value, column)
     else:
-        yield from text_problems(value, where)
+        where = f"Column `{column}`"
+        yield Problem("wrong-type", {"where": where, "found": kind_of(value), "expected": "text"})
+
+
+def check_plain(text: str, column: str) -> Iterator[Problem]:
+    """Problems of a text that stands in a column: there is nothing in it, or something that is no text."""
+    if text.strip():
+        yield from text_problems(text, f"Column `{column}`")
+    else:
+        yield Problem("empty-text", {"column": column})
