@@ -14,7 +14,8 @@ import numpy as np
 from azft.data.documents import Counts, LongRows, Piece
 from azft.data.encoded import Encoded
 from azft.data.label_columns import label_number
-from azft.data.rendering import Rendered, RenderedText, Renderer, Row, Span
+from azft.data.reading import Read, ReadingRenderer
+from azft.data.rendering import Rendered, RenderedText, Row, Span
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import ModelTokenizer
 
@@ -27,29 +28,15 @@ class ClassText(RenderedText):
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRendered(Rendered):
-    """With the tokens as the tokenizer gave them."""
-
-    encoded: Encoded | None = None
-
-
-class ClassRenderer(Renderer):
+class ClassRenderer(ReadingRenderer):
     """Rows with `label`, of which one is right, or with `labels`, of which several may be (`several`)."""
 
-    packs = False
-
     def __init__(self, tokenizer: ModelTokenizer, labels: Sequence[str], *, several: bool) -> None:
-        super().__init__(tokenizer)
-        self.names = tuple(labels)
+        super().__init__(tokenizer, labels)
         self.several = several
         self.reads_last = tokenizer.model_kind == "decoder"
         self.objective = "classes" if several else "class"
         self.target_width = max(1, len(labels)) if several else 1
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.names
 
     def text(self, row: Row) -> ClassText:
         texts = (row["text"], row["text_pair"]) if "text_pair" in row else (row["text"],)
@@ -61,17 +48,16 @@ class ClassRenderer(Renderer):
         spans = (Span(len(shown), len(shown) + len(told), len(shown) + len(told)),)
         return ClassText(shown + told, spans, texts=texts, labels=labels)
 
-    def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
-        backend = self.tokenizer.backend
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        inputs = [one.texts if len(one.texts) > 1 else one.texts[0] for one in texts if isinstance(one, ClassText)]
-        return list(encode(inputs, add_special_tokens=True))
+    def inputs(self, text: RenderedText) -> str | tuple[str, str]:
+        assert isinstance(text, ClassText)
+        first, *second = text.texts
+        return (first, second[0]) if second else first
 
-    def tokens(self, rendered: RenderedText, encoding: Any) -> ClassRendered:
+    def tokens(self, rendered: RenderedText, encoding: Any) -> Read:
         assert isinstance(rendered, ClassText)
         encoded = Encoded.of(encoding)
         place = len(encoded) - 1 if self.reads_last else 0
-        return ClassRendered(
+        return Read(
             rendered.text,
             rendered.spans,
             encoded.ids.tolist(),
@@ -82,8 +68,7 @@ class ClassRenderer(Renderer):
 
     def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
         """One document; several, with the same labels, where a long row is split."""
-        assert isinstance(rendered, ClassRendered)
-        assert rendered.encoded is not None
+        assert isinstance(rendered, Read)
         encoded = rendered.encoded
         counts.rows += 1
         parts = [encoded]

@@ -46,13 +46,7 @@ class PairRenderer(Renderer):
 
     def __init__(self, tokenizer: ModelTokenizer) -> None:
         self.chat = ChatRenderer(tokenizer)
-        super().__init__(
-            tokenizer,
-            stop=self.chat.stop,
-            stop_id=self.chat.stop_id,
-            control_texts=self.chat.control_texts,
-            findings=self.chat.findings,
-        )
+        super().__init__(tokenizer, **self.chat.marks)
 
     def text(self, row: Row) -> PairText:
         prompt = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in row["prompt"]]

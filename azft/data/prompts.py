@@ -26,13 +26,7 @@ class PromptRenderer(Renderer):
 
     def __init__(self, tokenizer: ModelTokenizer, task: Task, prompt: str | None) -> None:
         self.inner = TextRenderer(tokenizer) if tokenizer.template is None else ChatRenderer(tokenizer)
-        super().__init__(
-            tokenizer,
-            stop=self.inner.stop,
-            stop_id=self.inner.stop_id,
-            control_texts=self.inner.control_texts,
-            findings=self.inner.findings,
-        )
+        super().__init__(tokenizer, **self.inner.marks)
         self.prompt = task.prompt if prompt is None else prompt
         self.target = str(task.target)
 

@@ -113,6 +113,16 @@ class Renderer(ABC):
         self._control_tokens = control_pattern(control_texts)
 
     @property
+    def marks(self) -> dict[str, Any]:
+        """What a renderer that renders by this one is made with, besides the tokenizer."""
+        return {
+            "stop": self.stop,
+            "stop_id": self.stop_id,
+            "control_texts": self.control_texts,
+            "findings": self.findings,
+        }
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The names of what can be told about a row or token, by number; () where that is a token."""
         return ()
@@ -150,9 +160,7 @@ class Renderer(ABC):
 
     def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
         """The tokenizer's encodings of rendered texts, all at once; without `offsets` where only ids are wanted."""
-        backend = self.tokenizer.backend
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        return list(encode([one.text for one in texts], add_special_tokens=False))
+        return self._encoded([one.text for one in texts], special_tokens=False, offsets=offsets)
 
     def tokens(self, rendered: RenderedText, encoding: Any) -> Rendered:
         """Map character positions to tokens: a token is in the loss if it lies inside a span, or is its stop token."""
@@ -201,6 +209,12 @@ class Renderer(ABC):
             text.encode()
         except UnicodeEncodeError:
             raise RefusalError("data-not-unicode", "The row holds half a surrogate pair, which is no text.") from None
+
+    def _encoded(self, inputs: Sequence[Any], *, special_tokens: bool, offsets: bool) -> list[Any]:
+        """The tokenizer's encodings of texts, or of pairs of them."""
+        backend = self.tokenizer.backend
+        encode = backend.encode_batch if offsets else backend.encode_batch_fast
+        return list(encode(inputs, add_special_tokens=special_tokens))
 
     def _results(self, texts: list[RenderedText | RefusalError], encodings: list[Any]) -> list[Result]:
         following = iter(encodings)

@@ -53,8 +53,8 @@ class SourceTargetRenderer(Renderer):
 
     def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
         del offsets  # the border is where the target begins
-        backend = self.tokenizer.backend
-        flat = backend.encode_batch_fast([part for text in texts for part in _parts(text)], add_special_tokens=True)
+        parts = [part for text in texts for part in _parts(text)]
+        flat = self._encoded(parts, special_tokens=True, offsets=False)
         both = zip(flat[::2], flat[1::2], strict=True)
         return [_Encoded(source.ids, self._ended(target.ids)) for source, target in both]
 

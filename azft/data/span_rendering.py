@@ -16,7 +16,8 @@ import numpy as np
 from azft.data.dataset import Source
 from azft.data.documents import Counts, LongRows, Piece
 from azft.data.encoded import Encoded
-from azft.data.rendering import Rendered, RenderedText, Renderer, Row, Span
+from azft.data.reading import Read, ReadingRenderer
+from azft.data.rendering import Rendered, RenderedText, Row, Span
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import ModelTokenizer
 
@@ -36,26 +37,24 @@ class SpanText(RenderedText):
     answer: tuple[int, int] = NO_ANSWER
 
 
-@dataclass(frozen=True, slots=True)
-class SpanRendered(Rendered):
-    """With the tokens as the tokenizer gave them. A window is never longer than `window` tokens."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRead(Read):
+    """A window is never longer than `window` tokens."""
 
-    encoded: Encoded | None = None
-    context: str = ""
-    answer: tuple[int, int] = NO_ANSWER
-    window: int | None = None
+    context: str
+    answer: tuple[int, int]
+    window: int | None
 
     @property
     def longest(self) -> int:
         return len(self.token_ids) if self.window is None else min(self.window, len(self.token_ids))
 
 
-class SpanRenderer(Renderer):
+class SpanRenderer(ReadingRenderer):
     """Rows of `question`, `context` and `answers`."""
 
     objective = "span"
     refuses_by_shape = False
-    packs = False
     target_width = 2
 
     def __init__(self, tokenizer: ModelTokenizer, max_length: int | None) -> None:
@@ -77,22 +76,20 @@ class SpanRenderer(Renderer):
         references = tuple(text for text, _ in row["answers"]) or ("",)
         return SpanText(before + context, spans, references, question, context, (start, end))
 
-    def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
-        backend = self.tokenizer.backend
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        pairs = [(one.question, one.context) for one in texts if isinstance(one, SpanText)]
-        return list(encode(pairs, add_special_tokens=True))
+    def inputs(self, text: RenderedText) -> tuple[str, str]:
+        assert isinstance(text, SpanText)
+        return text.question, text.context
 
     def count_tokens(self, rows: Sequence[Row]) -> list[int]:
         """Those of the longest window of each row."""
         counts = super().count_tokens(rows)
         return counts if self.max_length is None else [min(count, self.max_length) for count in counts]
 
-    def tokens(self, rendered: RenderedText, encoding: Any) -> SpanRendered:
+    def tokens(self, rendered: RenderedText, encoding: Any) -> SpanRead:
         assert isinstance(rendered, SpanText)
         encoded = Encoded.of(encoding)
         first, last = tokens_of(rendered.answer, encoded)
-        return SpanRendered(
+        return SpanRead(
             rendered.text,
             rendered.spans,
             encoded.ids.tolist(),
@@ -107,8 +104,7 @@ class SpanRenderer(Renderer):
     def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
         """A document for each window; none where the question leaves no room. data.long_rows has no say."""
         del long_rows
-        assert isinstance(rendered, SpanRendered)
-        assert rendered.encoded is not None
+        assert isinstance(rendered, SpanRead)
         encoded, row = rendered.encoded, counts.rows
         counts.rows += 1
         room = encoded.room(max_length)

@@ -17,9 +17,9 @@ from azft.data.documents import Counts, LongRows, Piece
 from azft.data.encoded import Encoded
 from azft.data.label_columns import label_number
 from azft.data.label_counts import OUTSIDE
-from azft.data.rendering import Rendered, RenderedText, Renderer, Row, Span
+from azft.data.reading import Read, ReadingRenderer
+from azft.data.rendering import Rendered, RenderedText, Row, Span
 from azft.data.template_probe import RefusalError
-from azft.data.tokenizer import ModelTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +30,11 @@ class TagText(RenderedText):
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TagRendered(Rendered):
-    """With the tokens as the tokenizer gave them."""
-
-    encoded: Encoded | None = None
-
-
-class TagRenderer(Renderer):
+class TagRenderer(ReadingRenderer):
     """Rows of `tokens` and `tags`."""
 
     objective = "tag"
-    packs = False
     target_width = 1
-
-    def __init__(self, tokenizer: ModelTokenizer, labels: Sequence[str]) -> None:
-        super().__init__(tokenizer)
-        self.names = tuple(labels)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.names
 
     def text(self, row: Row) -> TagText:
         words, tags = tuple(row["tokens"]), tuple(row["tags"])
@@ -63,18 +47,17 @@ class TagRenderer(Renderer):
                 shown += f"/{tag}"
         return TagText(shown, tuple(spans), words=words, tags=tags)
 
-    def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
-        backend = self.tokenizer.backend
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        return list(encode([" ".join(one.words) for one in texts if isinstance(one, TagText)], add_special_tokens=True))
+    def inputs(self, text: RenderedText) -> str:
+        assert isinstance(text, TagText)
+        return " ".join(text.words)
 
-    def tokens(self, rendered: RenderedText, encoding: Any) -> TagRendered:
+    def tokens(self, rendered: RenderedText, encoding: Any) -> Read:
         assert isinstance(rendered, TagText)
         encoded = Encoded.of(encoding)
         places = first_tokens(rendered.words, encoded)
         numbers = [self._number(tag) for tag, place in zip(rendered.tags, places, strict=True) if place is not None]
         there = [place for place in places if place is not None]
-        return TagRendered(
+        return Read(
             rendered.text,
             rendered.spans,
             encoded.ids.tolist(),
@@ -86,8 +69,7 @@ class TagRenderer(Renderer):
 
     def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
         """One document; several where a long row is split."""
-        assert isinstance(rendered, TagRendered)
-        assert rendered.encoded is not None
+        assert isinstance(rendered, Read)
         assert rendered.targets is not None
         encoded, mask = rendered.encoded, rendered.loss_mask
         counts.rows += 1
