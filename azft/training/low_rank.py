@@ -181,18 +181,60 @@ def _start_from_inputs(model: Any, technique: LowRank, batches: Batches | None) 
     sample = [batch for batch, _ in zip(batches(least), range(_EVA_BATCHES), strict=False)]
     if not sample:
         raise UsageError(
-            f"technique.init: eva needs batches of at least {least} tokens for rank {technique.rank}, and the training "
-            "data have not as many.",
+            f"technique.init: eva needs batches of at least {least} tokens (of a classification: documents) for rank "
+            f"{technique.rank}, and the training data have not as many.",
             fix="Take a lower rank, more rows, or init: default.",
         )
+    model = model.to(sample[0]["input_ids"].device)
+    _check_inputs(model, sample, least)
     initialize_lora_eva_weights(
-        model.to(sample[0]["input_ids"].device),
+        model,
         dataloader=[_Inputs(batch) for batch in sample],
         prepare_model_inputs_fn=lambda inputs, _config: inputs,
-        prepare_layer_inputs_fn=None,
+        prepare_layer_inputs_fn=lambda given, _inputs, _name: _rows(given),
         gather_distributed_inputs=False,  # every rank sees the same
         show_progress_bar=False,
     )
+
+
+@torch.no_grad()
+def _check_inputs(model: Any, sample: Sequence[dict[str, Any]], least: int) -> None:
+    """Refuse a sample in which a module sees too few inputs at once: peft would wait for more of them for ever.
+
+    So it is with what reads one vector a document (BERT's pooler), and may be with experts that few tokens reach.
+    """
+    most: dict[str, int] = {}
+
+    def counted(name: str) -> Any:
+        def count(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+            most[name] = max(most.get(name, 0), len(_rows(inputs)))
+
+        return count
+
+    adapted = {
+        n: m for n, m in model.named_modules() if hasattr(m, "lora_A") and not isinstance(m, torch.nn.ModuleDict)
+    }
+    hooks = [module.register_forward_pre_hook(counted(name)) for name, module in adapted.items()]
+    try:
+        for batch in sample:
+            model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    short = [name for name in adapted if most.get(name, 0) < least]
+    if short:
+        name = short[0].removeprefix("base_model.model.")
+        raise UsageError(
+            f"technique.init: eva needs {least} inputs of each module at a time; `{name}` sees "
+            f"{most.get(short[0], 0)}.",
+            fix="Take a lower rank, leave the module out of technique.target_modules, or take init: default.",
+        )
+
+
+def _rows(given: Any) -> torch.Tensor:
+    """A module's inputs as (inputs, width), in a piece: peft looks at them as one row of numbers."""
+    states: torch.Tensor = given[0] if isinstance(given, tuple | list) else given
+    return states.reshape(-1, states.shape[-1]).contiguous()
 
 
 class _Inputs(dict[str, Any]):

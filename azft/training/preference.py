@@ -52,6 +52,11 @@ class PairBatch:
         """Tokens in the batch."""
         return self.inner.tokens
 
+    @property
+    def model_inputs(self) -> dict[str, Any]:
+        """Arguments of a transformers model."""
+        return self.inner.model_inputs
+
     def to(self, device: torch.device) -> PairBatch:
         """The same batch on another device."""
         document_of, labels = self.document_of.to(device), self.labels.to(device)

@@ -87,7 +87,8 @@ class TrainingData:
         for sequence in epoch_order(len(self.dataset), seed=self.seed, epoch=0).tolist():
             waiting.append(sequence)
             tokens += int(self.dataset.sequence_lengths[sequence])
-            if tokens >= least:
+            # A classification's pooler sees one vector a document, so there must be as many documents.
+            if tokens >= least and (objective.problem is None or len(waiting) >= least):
                 yield objective.batch_of(self.dataset, waiting).to(self.device).model_inputs
                 waiting, tokens = [], 0
 
