@@ -29,15 +29,14 @@ class Column:
 class Task:
     """A row of the table.
 
-    `rendering` names how a row becomes tokens (`azft.data.renderers`), `objective` what is learned from them and with
-    which head (`azft.training.objectives`). `metrics` are what evaluation reports, best known first.
+    `rendering` names how a row becomes tokens (`azft.data.renderers`), and that says what is learned from them.
+    `metrics` are what evaluation reports, best known first.
     """
 
     name: str
     title: str
     columns: tuple[Column, ...]
     rendering: str
-    objective: str
     metrics: tuple[str, ...]
     forms: tuple[tuple[str, ...], ...] = ()
     """Sets of columns, one of which a row must have; () means every required column."""
@@ -60,10 +59,6 @@ class Task:
         """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""
         return {"decoder": self.rendering, "encoder": self.encoder, "encoder-decoder": self.encoder_decoder}[kind]
 
-    def column(self, name: str) -> Column:
-        """The column of this name; `KeyError` where there is none."""
-        return {column.name: column for column in self.columns}[name]
-
     def form_of(self, given: Iterable[str]) -> tuple[str, ...]:
         """The set of columns that a row with the `given` ones must have: the one that misses least of them."""
         names = set(given)
@@ -82,7 +77,6 @@ TASKS: dict[str, Task] = {
                 Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
             ),
             rendering="chat",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy"),
         ),
         Task(
@@ -96,7 +90,6 @@ TASKS: dict[str, Task] = {
                        aliases=("output", "response", "ground_truth")),
             ),
             rendering="text",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy"),
             forms=(("text",), ("prompt", "completion")),
             target="completion",
@@ -112,7 +105,6 @@ TASKS: dict[str, Task] = {
                        aliases=("answer", "response", "output", "ground_truth")),
             ),
             rendering="prompt",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "exact_match", "f1"),
             target="answers",
             encoder_decoder="source-target",
@@ -129,7 +121,6 @@ TASKS: dict[str, Task] = {
                        aliases=("translation", "output", "tgt", "completion", "ground_truth")),
             ),
             rendering="prompt",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "bleu", "chrf"),
             target="target",
             encoder_decoder="source-target",
@@ -145,7 +136,6 @@ TASKS: dict[str, Task] = {
                        aliases=("highlights", "output", "completion", "ground_truth")),
             ),
             rendering="prompt",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "rouge1", "rouge2", "rougeL"),
             target="summary",
             encoder_decoder="source-target",
@@ -167,7 +157,6 @@ TASKS: dict[str, Task] = {
                        required=False, aliases=("categories", "topics", "classes")),
             ),
             rendering="class",
-            objective="class",
             metrics=("loss", "accuracy", "f1_macro", "f1_micro", "subset_accuracy"),
             forms=(("text", "label"), ("text", "labels")),
             target="label",
@@ -183,7 +172,6 @@ TASKS: dict[str, Task] = {
                        aliases=("ner_tags", "pos_tags", "labels")),
             ),
             rendering="tag",
-            objective="tag",
             metrics=("loss", "accuracy", "precision", "recall", "f1"),
             target="tags",
             encoder="tag",
@@ -199,7 +187,6 @@ TASKS: dict[str, Task] = {
                        aliases=("abc", "tune", "abc notation", "output")),
             ),
             rendering="prompt",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "abc_parses"),
             target="completion",
             encoder_decoder="source-target",
@@ -214,7 +201,6 @@ TASKS: dict[str, Task] = {
                 Column("completion", "text", "the picture, a whole <svg>", aliases=("svg", "output")),
             ),
             rendering="prompt",
-            objective="next-token",
             metrics=("loss", "perplexity", "token_accuracy", "svg_parses", "svg_draws"),
             target="completion",
             encoder_decoder="source-target",
@@ -232,7 +218,6 @@ TASKS: dict[str, Task] = {
                 Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
             ),
             rendering="pair",
-            objective="preference",
             metrics=("loss", "reward_accuracy", "reward_margin"),
             target="chosen",
         ),

@@ -40,7 +40,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 }
 """Where a model comes from -> how it can be served, the usual way first."""
 _READS = {"class", "tag"}
-"""What tasks learn whose models tell something about a text and write none."""
+"""Renderings of tasks whose models tell something about a text and write none."""
 _LONGEST_NAME = 32
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 
@@ -68,7 +68,7 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
     task = TASKS.get(recipe.get("task", ""))
-    if allowed == ("vllm",) and task is not None and task.objective in _READS:
+    if allowed == ("vllm",) and task is not None and task.rendering in _READS:
         raise UsageError(
             f"The model of {run.name} can't be served by vLLM, which writes text: its task is {task.name}.",
             fix="Train it by the registry's pipeline (modes.maap.pipeline: system), whose model Azure serves itself, "

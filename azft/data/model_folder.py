@@ -65,7 +65,7 @@ def model_kind(folder: Path) -> ModelKind:
     return "encoder" if (kind in _ENCODERS or masked) and not config.get("is_decoder") else "decoder"
 
 
-_READERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+READING_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 """How the names of transformers' classes of models end that tell something about a text."""
 
 
@@ -76,7 +76,7 @@ def reading_class(folder: Path) -> str | None:
         names = [str(name) for name in config.get("architectures") or ()]
     except (OSError, orjson.JSONDecodeError, AttributeError):
         return None
-    ending = next((ending for ending in _READERS if any(name.endswith(ending) for name in names)), None)
+    ending = next((ending for ending in READING_HEADS if any(name.endswith(ending) for name in names)), None)
     if ending is not None:
         return f"AutoModel{ending}"
     return "AutoModel" if model_kind(folder) == "encoder" else None

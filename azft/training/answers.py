@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from azft.training.attention import NAME
-from azft.training.models import decoder_start, unwrapped
+from azft.training.batches import side_by_side
+from azft.training.generate import generation_settings
+from azft.training.models import unwrapped
 
 _TOGETHER = 16
 """Prompts in a batch: their caches must fit beside a model that has just been trained."""
@@ -24,40 +26,20 @@ def greedy_answers(
     For an encoder-decoder the prompts are what the encoder reads. Prompts of about equal length share a batch; shorter
     ones are filled up on the left, where the mask and the positions leave the filler out.
     """
-    from transformers import GenerationConfig
-
-    filler = min(stop, default=0)
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=sorted(stop) or None,
-        pad_token_id=filler,
-        decoder_start_token_id=decoder_start(model) if unwrapped(model).config.is_encoder_decoder else None,
-        use_cache=True,
-    )
+    settings = generation_settings(model, stop=stop, max_new_tokens=max_new_tokens)
+    filler = settings.pad_token_id
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     with _cached_attention(model):
         for start in range(0, len(order), _TOGETHER):
             members = order[start : start + _TOGETHER]
-            ids, mask = _left_padded([prompts[number] for number in members], filler=filler)
+            ids, mask = side_by_side([prompts[number] for number in members], filler=filler, left=True)
             ids, mask = ids.to(model.device), mask.to(model.device)
             written = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
             begin = 1 if unwrapped(model).config.is_encoder_decoder else ids.shape[1]
             for number, row in zip(members, written[:, begin:].tolist(), strict=True):
                 answers[number] = row[: next((i for i, token in enumerate(row) if token in stop), len(row))]
     return answers
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], *, filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, each (prompts, longest)."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), filler)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
-        mask[row, longest - len(prompt) :] = 1
-    return ids, mask
 
 
 @contextmanager

@@ -127,3 +127,20 @@ def budgeted(
         cut[-1].append(sequence)
     mine = cut[rank::ranks]
     return mine + [[] for _ in range(-(-len(cut) // ranks) - len(mine))]
+
+
+def side_by_side(
+    parts: Sequence[Sequence[int] | NDArray[Any]], *, filler: int = 0, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids of several parts filled up to the longest, on the right or the `left`, and a mask with 1 at each token.
+
+    Both (parts, longest) int64.
+    """
+    longest = max(map(len, parts), default=0)
+    ids = torch.full((len(parts), longest), filler)
+    mask = torch.zeros_like(ids)
+    for row, part in enumerate(parts):
+        start = longest - len(part) if left else 0
+        ids[row, start : start + len(part)] = torch.from_numpy(np.asarray(part, dtype=np.int64))
+        mask[row, start : start + len(part)] = 1
+    return ids, mask

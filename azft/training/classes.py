@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from azft.training.label_metrics import classification_figures, entity_figures, multi_label_figures
-from azft.training.loss import Score
-from azft.training.padded import PaddedBatch, Reader, at_least_fp32
+from azft.training.loss import Score, at_least_fp32
+from azft.training.padded import PaddedBatch, Reader
 
 if TYPE_CHECKING:
     from torch import Tensor

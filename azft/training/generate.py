@@ -34,18 +34,10 @@ def stream_tokens(
     Temperature 0 takes the likeliest token each time. transformers' own `generate` does the work, in a thread, because
     it knows each architecture's cache; leaving the iterator early stops it.
     """
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import StoppingCriteriaList
 
     tokens = _Tokens()
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=temperature > 0,
-        temperature=temperature if temperature > 0 else None,
-        eos_token_id=sorted(stop) or None,
-        pad_token_id=min(stop, default=0),  # never used for one prompt; given so that nobody warns
-        decoder_start_token_id=decoder_start(model) if unwrapped(model).config.is_encoder_decoder else None,
-        use_cache=True,
-    )
+    settings = generation_settings(model, stop=stop, max_new_tokens=max_new_tokens, temperature=temperature)
     ids = torch.tensor([list(prompt)], device=model.device)
 
     def work() -> None:
@@ -70,6 +62,21 @@ def stream_tokens(
     finally:
         tokens.leave()
         thread.join()
+
+
+def generation_settings(model: Any, *, stop: Sequence[int], max_new_tokens: int, temperature: float = 0.0) -> Any:
+    """Transformers' settings: greedily at temperature 0, up to a token of `stop` (empty: the model's own apply)."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else None,
+        eos_token_id=sorted(stop) or None,
+        pad_token_id=min(stop, default=0),  # given so that nobody warns
+        decoder_start_token_id=decoder_start(model) if unwrapped(model).config.is_encoder_decoder else None,
+        use_cache=True,
+    )
 
 
 class _Tokens:

@@ -75,7 +75,7 @@ class TokenLoss(nn.Module):
             rows = _chunk_rows(head.weight.shape[0])
             parts = zip(torch.split(hidden, rows), torch.split(batch.labels, rows), strict=True)
             chunks = (
-                (_capped(_at_least_fp32(F.linear(part, head.weight, head.bias)), softcap), labels)
+                (_capped(at_least_fp32(F.linear(part, head.weight, head.bias)), softcap), labels)
                 for part, labels in parts
             )
         else:
@@ -98,20 +98,21 @@ class TokenLoss(nn.Module):
     def token_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of each label, (labels,), from hidden states (labels, hidden); the head is plain."""
         head, softcap = self._head()
-        logits = _at_least_fp32(F.linear(hidden, head.weight.to(hidden.dtype), head.bias))
+        logits = at_least_fp32(F.linear(hidden, head.weight.to(hidden.dtype), head.bias))
         return F.cross_entropy(_capped(logits, softcap), labels, reduction="none")
 
     def own_logits(self, batch: Batch) -> Tensor:
         """The model's own logits of the same rows, (labels, vocabulary), in at least fp32."""
         output = unwrapped(self.model)(**batch.model_inputs, logits_to_keep=batch.rows)
-        return _at_least_fp32(output.logits[0])
+        return at_least_fp32(output.logits[0])
 
     def _head(self) -> tuple[nn.Linear, float | None]:
         model = unwrapped(self.model)
         return model.get_output_embeddings(), getattr(model.config, "final_logit_softcapping", None)
 
 
-def _at_least_fp32(logits: Tensor) -> Tensor:
+def at_least_fp32(logits: Tensor) -> Tensor:
+    """Losses are computed in fp32 at least, whatever the model's type."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -149,7 +150,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             rows = _chunk_rows(weight.shape[0])
             for start in range(0, len(labels), rows):
                 part, targets = hidden[start : start + rows].to(compute), labels[start : start + rows, None]
-                logits = _at_least_fp32(part @ words.t() if bias is None else F.linear(part, words, bias.to(compute)))
+                logits = at_least_fp32(part @ words.t() if bias is None else F.linear(part, words, bias.to(compute)))
                 logits = _capped(logits, softcap)
                 # d loss / d logits = softmax - one_hot; through the cap, times 1 - (logits / cap)^2. In place, with one
                 # exponential for both loss and gradient: logits are the largest thing there is.

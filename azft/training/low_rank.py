@@ -181,8 +181,8 @@ def _start_from_inputs(model: Any, technique: LowRank, batches: Batches | None) 
     sample = [batch for batch, _ in zip(batches(least), range(_EVA_BATCHES), strict=False)]
     if not sample:
         raise UsageError(
-            f"technique.init: eva needs batches of at least {least} tokens (of a classification: documents) for rank "
-            f"{technique.rank}, and the training data have not as many.",
+            f"technique.init: eva needs batches of at least {least} tokens for rank {technique.rank} (of a "
+            "classification: documents), and the training data have not as many.",
             fix="Take a lower rank, more rows, or init: default.",
         )
     model = model.to(sample[0]["input_ids"].device)

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import torch
 
-from azft.data.model_folder import find_model_folder, find_tokenizer_folder
+from azft.data.model_folder import READING_HEADS, find_model_folder, find_tokenizer_folder
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
 
 if TYPE_CHECKING:
     from azft.techniques import Qlora
 
-READING_HEADS = (
-    "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification",
-    "AutoModelForQuestionAnswering",
-)
-"""Auto classes of models that tell something about a text instead of writing one."""
 _SAMPLED_BYTES = 1 << 22
 
 
@@ -83,7 +77,7 @@ def load_model(
             f"The model in {folder} can't be loaded: {first_line}",
             fix="Check that the folder is complete and that the installed transformers knows this architecture.",
         ) from error
-    if head in READING_HEADS and model.config.pad_token_id is None:
+    if head.removeprefix("AutoModel") in READING_HEADS and model.config.pad_token_id is None:
         # A decoder is read at its last token, which it finds by the filler behind it.
         end = model.config.eos_token_id
         model.config.pad_token_id = end[0] if isinstance(end, list) else end

@@ -98,8 +98,6 @@ class Objective:
 
     head: str
     """The transformers auto class that loads a model with the head for it."""
-    peft_task: str
-    """peft's `TaskType` of such a model."""
     make: Callable[[Any, bool], Any]
     """(model, whether every batch holds one document) -> module with `forward(batch)` and `score(batch)`."""
     assemble: Callable[[Sequence[Document], Sequence[int]], Any]
@@ -147,10 +145,29 @@ class Objective:
         return budgeted(sequences, dataset.sequence_lengths, tokens=micro * dataset.max_length, rank=rank, ranks=ranks)
 
 
+def _reads(
+    head: str,
+    loss: Callable[[Any], Any],
+    figures: Callable[[Totals], Figures],
+    samples: Callable[[Totals, Decode, int], list[Sample]],
+    *,
+    problem: str | None = None,
+) -> Objective:
+    """The row of a model that tells something about a text, and writes none."""
+    return Objective(
+        head=f"AutoModelFor{head}",
+        problem=problem,
+        make=lambda model, _one_document: loss(model),
+        assemble=assemble_padded,
+        figures=figures,
+        samples=samples,
+        pads=True,
+    )
+
+
 OBJECTIVES: dict[str, Objective] = {
     "next-token": Objective(
         head="AutoModelForCausalLM",
-        peft_task="CAUSAL_LM",
         make=lambda model, one_document: token_loss(model, one_document=one_document),
         assemble=assemble,
         figures=token_figures,
@@ -158,54 +175,22 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "sequence-to-sequence": Objective(
         head="AutoModelForSeq2SeqLM",
-        peft_task="SEQ_2_SEQ_LM",
         make=lambda model, _one_document: SequenceToSequenceLoss(model),
         assemble=assemble_pairs,
         figures=token_figures,
         writes=True,
         pads=True,
     ),
-    "class": Objective(
-        head="AutoModelForSequenceClassification",
-        peft_task="SEQ_CLS",
-        problem="single_label_classification",
-        make=lambda model, _one_document: ClassLoss(model),
-        assemble=assemble_padded,
-        figures=class_figures,
-        samples=class_samples,
-        pads=True,
+    "class": _reads(
+        "SequenceClassification", ClassLoss, class_figures, class_samples, problem="single_label_classification"
     ),
-    "classes": Objective(
-        head="AutoModelForSequenceClassification",
-        peft_task="SEQ_CLS",
-        problem="multi_label_classification",
-        make=lambda model, _one_document: ClassesLoss(model),
-        assemble=assemble_padded,
-        figures=classes_figures,
-        samples=classes_samples,
-        pads=True,
+    "classes": _reads(
+        "SequenceClassification", ClassesLoss, classes_figures, classes_samples, problem="multi_label_classification"
     ),
-    "tag": Objective(
-        head="AutoModelForTokenClassification",
-        peft_task="TOKEN_CLS",
-        make=lambda model, _one_document: TagLoss(model),
-        assemble=assemble_padded,
-        figures=tag_figures,
-        samples=tag_samples,
-        pads=True,
-    ),
-    "span": Objective(
-        head="AutoModelForQuestionAnswering",
-        peft_task="QUESTION_ANS",
-        make=lambda model, _one_document: SpanLoss(model),
-        assemble=assemble_padded,
-        figures=span_figures,
-        samples=span_samples,
-        pads=True,
-    ),
+    "tag": _reads("TokenClassification", TagLoss, tag_figures, tag_samples),
+    "span": _reads("QuestionAnswering", SpanLoss, span_figures, span_samples),
     "preference": Objective(
         head="AutoModelForCausalLM",
-        peft_task="CAUSAL_LM",
         make=lambda model, _one_document: PreferenceLoss(model),
         assemble=assemble,
         batch=pair_batch,

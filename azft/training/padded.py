@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from azft.training.batches import side_by_side
 from azft.training.models import unwrapped
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ class PaddedBatch:
 def assemble_padded(documents: Sequence[Document], sequences: Sequence[int] = ()) -> PaddedBatch:
     """Documents with targets, side by side."""
     lengths = [len(document.tokens) for document in documents]
-    shape = len(documents), max(lengths)
-    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    for row, document in enumerate(documents):
-        ids[row, : lengths[row]] = document.tokens
-        mask[row, : lengths[row]] = 1
+    ids, mask = side_by_side([document.tokens for document in documents])
     told = [np.flatnonzero(document.loss_mask) for document in documents]
     places = np.stack([np.repeat(np.arange(len(documents)), [len(one) for one in told]), np.concatenate(told)], 1)
     targets = np.concatenate([_targets(document) for document in documents]).astype(np.int64)
@@ -81,8 +78,8 @@ def assemble_padded(documents: Sequence[Document], sequences: Sequence[int] = ()
     starts = [length if second is None else second for length, second in zip(lengths, seconds, strict=True)]
     pairs = any(second is not None for second in seconds)
     return PaddedBatch(
-        input_ids=torch.from_numpy(ids),
-        attention_mask=torch.from_numpy(mask),
+        input_ids=ids,
+        attention_mask=mask,
         places=torch.from_numpy(places),
         labels=torch.from_numpy(targets),
         second_starts=torch.tensor(starts) if pairs else None,
@@ -120,8 +117,3 @@ class Reader(nn.Module):
     def output(self, batch: PaddedBatch) -> Any:
         """What the transformers model gives."""
         return unwrapped(self.model)(**self.inputs(batch))
-
-
-def at_least_fp32(tensor: Tensor) -> Tensor:
-    """Losses are computed in fp32 at least, whatever the model's type."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

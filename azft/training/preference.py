@@ -136,7 +136,7 @@ def preference_figures(totals: Totals) -> dict[str, float]:
     A reward is by how much an answer became likelier than it was to the base model, times beta; of equal ones half
     count, so that the base model itself is right half the time.
     """
-    margins = torch.cat(totals.answers).double()
+    margins = totals.said.double()
     won = (margins > 0).double() + 0.5 * (margins == 0).double()
     return {"loss": totals.mean_loss, "reward_accuracy": float(won.mean()), "reward_margin": float(margins.mean())}
 

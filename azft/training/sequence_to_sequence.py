@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from azft.errors import UsageError
-from azft.training.loss import Score
+from azft.training.batches import side_by_side
+from azft.training.loss import Score, at_least_fp32
 from azft.training.models import decoder_start, unwrapped
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def assemble_pairs(documents: Sequence[Document], sequences: Sequence[int] = ())
     targets = [document.tokens[border:] for document, border in zip(documents, borders, strict=True)]
     longest = max((len(target) for target in targets), default=0)
     rows = [np.arange(len(target)) + number * longest for number, target in enumerate(targets)]
-    padded_targets, _ = _padded(targets)
-    padded_sources, mask = _padded(sources)
+    padded_targets, _ = side_by_side(targets)
+    padded_sources, mask = side_by_side(sources)
     at = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *rows]))
     return SourceTargetBatch(
         sources=padded_sources,
@@ -77,16 +78,6 @@ def assemble_pairs(documents: Sequence[Document], sequences: Sequence[int] = ())
         labels=padded_targets.reshape(-1)[at],
         tokens=sum(len(document.tokens) for document in documents),
     )
-
-
-def _padded(parts: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """(parts, longest) ids and mask."""
-    ids = torch.zeros((len(parts), max(map(len, parts), default=0)), dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, part in enumerate(parts):
-        ids[row, : len(part)] = torch.from_numpy(part.astype(np.int64))
-        mask[row, : len(part)] = 1
-    return ids, mask
 
 
 class SequenceToSequenceLoss(nn.Module):
@@ -123,5 +114,4 @@ class SequenceToSequenceLoss(nn.Module):
         """What is said at each label, (labels, vocabulary), in at least fp32."""
         given = torch.cat([torch.full_like(batch.targets[:, :1], self.start), batch.targets[:, :-1]], dim=1)
         output = unwrapped(self.model)(**{**batch.model_inputs, "decoder_input_ids": given})
-        told: Tensor = output.logits.flatten(0, 1)[batch.rows]
-        return told.to(torch.promote_types(told.dtype, torch.float32))
+        return at_least_fp32(output.logits.flatten(0, 1)[batch.rows])

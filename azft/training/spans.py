@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from azft.training.loss import Score
-from azft.training.padded import PaddedBatch, Reader, at_least_fp32
+from azft.training.loss import Score, at_least_fp32
+from azft.training.padded import PaddedBatch, Reader
 from azft.training.text_metrics import exact_match, f1
 
 if TYPE_CHECKING:

@@ -30,7 +30,6 @@ ASK = Task(
         Column("answer", "text", ""),
     ),
     rendering="prompt",
-    objective="next-token",
     metrics=(),
     target="answer",
     prompt="{context}\n\nQuestion: {question}",
