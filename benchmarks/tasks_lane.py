@@ -22,11 +22,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.training_lane import clock, peer
+from benchmarks.training_lane import COMMON, RATE, clock, peer
 
 VOCABULARY, LONGEST, BATCH = 8192, 512, 16
 FIRST_NAME = 16
-RATE, BETA, CLASSES = 1e-3, 0.1, 4
+BETA, CLASSES = 0.1, 4
 CHECKED_BATCHES = 2
 OBJECTIVES = {"classify": "class", "tag": "tag", "translate": "sequence-to-sequence", "prefer": "preference"}
 TASKS = {
@@ -291,18 +291,7 @@ def azft(work: Work) -> dict[str, Any]:
     return result | {"steps": len(lines), "final_loss": lines[-1]["loss"]}
 
 
-COMMON = {
-    "learning_rate": RATE,
-    "num_train_epochs": 1,
-    "logging_steps": 1,
-    "report_to": [],
-    "save_strategy": "no",
-    "use_cpu": True,
-    "disable_tqdm": True,
-    "bf16": False,
-    "seed": 0,
-    "per_device_train_batch_size": BATCH,
-}
+SETTINGS = COMMON | {"per_device_train_batch_size": BATCH}
 
 
 def hf(work: Work, strategy: str) -> dict[str, Any]:
@@ -328,7 +317,7 @@ def hf(work: Work, strategy: str) -> dict[str, Any]:
     trainer = Trainer(
         model,
         TrainingArguments(
-            str(work.folder / "hf"), train_sampling_strategy=strategy, length_column_name="length", **COMMON
+            str(work.folder / "hf"), train_sampling_strategy=strategy, length_column_name="length", **SETTINGS
         ),
         train_dataset=data.add_column("length", [len(row["input_ids"]) for row in work.rows]),
         data_collator=collator,
@@ -353,7 +342,7 @@ def dpo(work: Work, **settings: Any) -> dict[str, Any]:
     try:
         trainer = DPOTrainer(
             model,
-            args=DPOConfig(str(work.folder / "trl"), beta=BETA, max_length=LONGEST, **COMMON, **settings),
+            args=DPOConfig(str(work.folder / "trl"), beta=BETA, max_length=LONGEST, **SETTINGS, **settings),
             train_dataset=tokenized(work.rows),
             processing_class=tokenizer,
         )

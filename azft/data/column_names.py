@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from azft.data.readers import Row, read_rows
+from azft.data.readers import first_row
 from azft.data.rules import Problem, finding
 from azft.findings import Finding
 from azft.tasks import TASKS
@@ -13,7 +13,7 @@ from azft.tasks import TASKS
 
 def resolve_columns(task: str, columns: Mapping[str, str], train: Path) -> tuple[dict[str, str], list[Finding]]:
     """The task's column to the file's, where they differ, by the first row of the training file; guesses are said."""
-    first = next((row for row in read_rows(train) if isinstance(row, Row)), None)
+    first = first_row(train)
     guessed = {} if first is None else guess_columns(task, columns, first.data)
     if not guessed:
         return dict(columns), []

@@ -60,6 +60,11 @@ def read_items(path: Path) -> Iterator[Row | Fault]:
                 yield Row(line, row) if problem is None else Fault(problem, line)
 
 
+def first_row(path: Path) -> Row | None:
+    """The first row of a file as it stands, whose columns tell what kind of rows they are; None where there is none."""
+    return next((row for row in read_rows(path) if isinstance(row, Row)), None)
+
+
 def iter_valid_rows(path: Path, task: str, columns: Mapping[str, str]) -> Iterator[Row]:
     """Checked rows in their normal form: the task's column names, JSON cells read, text parts joined, nulls left out.
 

@@ -143,6 +143,7 @@ class RowChecker:
         return None, Problem("cell-not-json", reason)
 
     def _other_columns(self, data: Mapping[str, Any]) -> Iterator[Problem]:
+        foreign = None if data.keys() <= self._known.keys() else looks_like(data, self.task)
         for name, value in data.items():
             if name in self._known:
                 continue
@@ -153,7 +154,6 @@ class RowChecker:
                 continue
             optional = tuple(self.names[c.name] for c in self.columns if self.names[c.name] not in data)
             fix = did_you_mean(str(name), optional, "Nothing to do, if it is not meant to be learned.")
-            foreign = looks_like(data, self.task)
             if foreign is not None and any(name in mark and mark & self._known.keys() for mark in foreign.marks):
                 fix = f"The row looks like the format {foreign.name}. {self._converting(foreign)}"
             yield Problem("unknown-column", {"column": str(name), "fix": fix})

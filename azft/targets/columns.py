@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from azft.data.column_names import resolve_columns
-from azft.data.readers import Row, read_rows
+from azft.data.column_names import guess_columns
+from azft.data.readers import first_row
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
 from azft.targets.table import Scalar, Setting, finding
@@ -29,11 +29,10 @@ SQUAD = {"answer_start_key": "answer_start", "answer_text_key": "text"}
 def columns_given(recipe_file: RecipeFile) -> dict[str, str]:
     """The task's columns that the first training row has, and the file's names of them; {} without a row."""
     recipe = recipe_file.recipe
-    path = recipe_file.resolve(recipe.data.train)
-    first = next((row for row in read_rows(path) if isinstance(row, Row)), None)
+    first = first_row(recipe_file.resolve(recipe.data.train))
     if first is None:
         return {}
-    named, _ = resolve_columns(recipe.task, recipe.data.columns, path)
+    named = {**recipe.data.columns, **guess_columns(recipe.task, recipe.data.columns, first.data)}
     every = {column.name: named.get(column.name, column.name) for column in TASKS[recipe.task].columns}
     return {column: name for column, name in every.items() if first.data.get(name) is not None}
 
@@ -60,8 +59,7 @@ def column_findings(recipe_file: RecipeFile, columns: Mapping[str, str]) -> Iter
 
 
 def _is_squad(recipe_file: RecipeFile, columns: Mapping[str, str]) -> bool:
-    path = recipe_file.resolve(recipe_file.recipe.data.train)
-    first = next((row for row in read_rows(path) if isinstance(row, Row)), None)
+    first = first_row(recipe_file.resolve(recipe_file.recipe.data.train))
     if first is None or not {"context", "answers"} <= columns.keys():
         return first is None
     answers = first.data[columns["answers"]]
