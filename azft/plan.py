@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict
 import azft
 from azft.catalog import ResolvedModel, resolve_model
 from azft.catalog.facts import facts_sha256
-from azft.catalog.folder import cached_sha256, folder_identity
-from azft.errors import FindingsError, StalePlanError
+from azft.catalog.folder import cached_sha256
+from azft.errors import FindingsError
 from azft.files import canonical_json, sha256_bytes, sha256_file, sha256_tree
-from azft.findings import Finding, Severity, by_severity, has_errors
+from azft.findings import Finding, by_severity, has_errors
 from azft.parameters import EvaluateParameters, FinetuneParameters, PackageParameters, Parameters, PrepareParameters
 from azft.recipe import Recipe
 from azft.recipe_file import RecipeFile
@@ -293,37 +293,6 @@ def _seal(draft: Plan) -> Plan:
     return draft.model_copy(update={"hash": draft.computed_hash()})
 
 
-def changes_since(plan: Plan) -> list[str]:
-    """What is no longer as it was when the plan was made, in words; empty when the plan can be carried out."""
-    changes = []
-    if plan.hash != plan.computed_hash():
-        changes.append("the plan itself was edited")
-    for entry in plan.inputs:
-        if not entry.path.is_file():
-            changes.append(f"{entry.role} data {entry.path} is gone")
-        elif cached_sha256(entry.path) != entry.sha256:
-            changes.append(f"{entry.role} data {entry.path} has other contents")
-    if plan.model.path is not None:
-        if not plan.model.path.is_dir():
-            changes.append(f"the model folder {plan.model.path} is gone")
-        elif folder_identity(plan.model.path) != plan.model.identity:
-            changes.append(f"the model in {plan.model.path} has other contents")
-    for upload in plan.target.uploads if plan.target is not None else ():
-        if upload.kind == "model" and plan.model.path is None and upload.path is not None:  # a job file's own folder
-            if not upload.path.is_dir():
-                changes.append(f"the model folder {upload.path} is gone")
-            elif sha256_tree(upload.path) != upload.sha256:
-                changes.append(f"the model in {upload.path} has other contents")
-    if plan.target is not None and plan.target.catalog_sha256 != catalog_sha256(plan):
-        changes.append("azft's catalog says something else about the model, the machines or the pipeline")
-    if not plan.steps:  # the service's own code runs
-        return changes
-    if plan.code_hash != code_hash() or plan.steps != tuple(_step(s.name, None, s.parameters) for s in plan.steps):
-        versions = "" if plan.azft_version == azft.__version__ else f" ({plan.azft_version} to {azft.__version__})"
-        changes.append(f"azft's code changed{versions}")
-    return changes
-
-
 def catalog_sha256(plan: Plan) -> str:
     """Of the catalog's rows that decide a plan for Azure, as they are now."""
     target = plan.target
@@ -331,31 +300,6 @@ def catalog_sha256(plan: Plan) -> str:
     sizes = [*target.instance_types, *([target.vm_size] if target.vm_size else [])]
     task = plan.recipe["task"] if target.service == "system-pipeline" else None
     return facts_sha256(plan.recipe["model"], sizes, task)
-
-
-def recipe_changed(plan: Plan) -> bool:
-    """Whether the recipe file is no longer the one that the plan was made from (or is gone)."""
-    return not plan.recipe_path.is_file() or sha256_file(plan.recipe_path) != plan.recipe_sha256
-
-
-def require_fresh(plan: Plan, *, recipe: bool = True) -> None:
-    """Raise `StalePlanError` naming what changed; with `recipe` False, the recipe file aside (a run keeps its own)."""
-    changes = changes_since(plan)
-    if recipe and recipe_changed(plan):
-        changes.insert(0, f"the recipe {plan.recipe_path} changed")
-    if changes:
-        raise StalePlanError(
-            f"The plan {plan.run_name} is stale: {'; '.join(changes)}.",
-            fix=f"Make a new one: azft plan {plan.recipe_path} --mode {plan.mode}",
-        )
-
-
-def require_no_errors(plan: Plan) -> None:
-    """Raise `FindingsError` when the plan has findings that stop a submission."""
-    errors = [finding for finding in plan.findings if finding.severity is Severity.ERROR]
-    if errors:
-        count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
-        raise FindingsError(f"The plan {plan.run_name} has {count}; nothing was started.", plan.findings)
 
 
 def planned_inputs(
@@ -377,10 +321,11 @@ def planned_inputs(
 
 def planned_steps(recipe: Recipe) -> tuple[PlannedStep, ...]:
     """The steps of azft's own pipeline."""
-    return tuple(_step(name, recipe) for name in COMPONENTS)
+    return tuple(planned_step(name, recipe) for name in COMPONENTS)
 
 
-def _step(name: str, recipe: Recipe | None, parameters: dict[str, Any] | None = None) -> PlannedStep:
+def planned_step(name: str, recipe: Recipe | None, parameters: dict[str, Any] | None = None) -> PlannedStep:
+    """A step as it is now, with the recipe's parameters or given ones."""
     component = component_file(name)
     if recipe is not None:
         made: Parameters = _PARAMETERS[name].of(recipe)

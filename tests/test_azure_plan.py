@@ -14,7 +14,8 @@ from azft import staging
 from azft.catalog.facts import facts_sha256
 from azft.errors import FindingsError, StalePlanError
 from azft.files import canonical_json, sha256_bytes, sha256_file
-from azft.plan import Plan, changes_since, require_fresh
+from azft.plan import Plan
+from azft.plan_checks import changes_since, require_fresh
 from tests.helpers.azure_recipes import MODES, SECTIONS, azure_plan, azure_recipe, codes, write_rows
 
 TARGETS = list(SECTIONS)

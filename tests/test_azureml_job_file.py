@@ -11,7 +11,8 @@ import yaml
 from azft import api
 from azft.azureml_job_file import plan_job_file
 from azft.errors import FindingsError, UsageError
-from azft.plan import Plan, changes_since, recipe_changed
+from azft.plan import Plan
+from azft.plan_checks import changes_since, recipe_changed
 from tests.helpers.azure_recipes import codes, write_rows
 
 MODEL = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1"

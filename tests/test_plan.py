@@ -11,7 +11,8 @@ import pytest
 from azft import staging
 from azft.files import canonical_json
 from azft.modes.local import LocalMode
-from azft.plan import Plan, changes_since, make_plan
+from azft.plan import Plan, make_plan
+from azft.plan_checks import changes_since
 from azft.recipe_file import load_recipe
 from tests.helpers.toy import PACKAGE, Toy, any_folder_is_a_model, make_toy
 

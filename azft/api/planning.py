@@ -108,7 +108,7 @@ def payload(plan: Plan) -> dict[str, Any]:
     if plan.target is None:
         raise UsageError("A run on this machine sends nothing, so it has no payload.", fix="Add --mode maas or maap.")
     if plan.target.job_file is None and not any(entry.role == "train" for entry in plan.inputs):
-        from azft.plan import require_no_errors
+        from azft.plan_checks import require_no_errors
 
         require_no_errors(plan)  # without its data a job can't be said
     # Neither folder is read: the references name what would be in them.

@@ -124,7 +124,7 @@ def _plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | No
 def _dry_run(plan: Plan, overrides: tuple[str, ...], output: Output) -> int:
     from azft.cli.plan import view
     from azft.cli.render import note
-    from azft.plan import require_fresh
+    from azft.plan_checks import require_fresh
 
     require_fresh(plan)
     data: dict[str, Any] = plan.model_dump(mode="json")

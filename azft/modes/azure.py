@@ -26,7 +26,8 @@ from azft.errors import (
 from azft.files import write_json
 from azft.modes.base import OnEvent, ignore, read_plan
 from azft.pipeline import write_parameters
-from azft.plan import Plan, require_fresh, require_no_errors
+from azft.plan import Plan
+from azft.plan_checks import require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState, RunStore, Status
 from azft.runs.environment import describe_environment

@@ -21,7 +21,8 @@ from azft.extras import EXTRAS
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent, ignore, read_plan
 from azft.modes.local_work import carry_out
-from azft.plan import Plan, make_plan, require_fresh, require_no_errors
+from azft.plan import Plan, make_plan
+from azft.plan_checks import require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState, RunStore, Status
 

@@ -19,7 +19,8 @@ from azft.errors import UsageError
 from azft.files import atomic_path, write_text
 from azft.payloads.build import build_job
 from azft.pipeline import need_sdk, write_parameters
-from azft.plan import Plan, PlannedUpload, require_no_errors
+from azft.plan import Plan, PlannedUpload
+from azft.plan_checks import require_no_errors
 from azft.planned_uploads import data_name
 from azft.staging import COMPONENTS, component_file, environment_folder, stage_code
 

@@ -19,7 +19,8 @@ from azft.azureml.connection import Access
 from azft.azureml.deployment import Deployment
 from azft.data.readers import iter_valid_rows
 from azft.errors import AzftError, UsageError
-from azft.plan import Plan, require_no_errors
+from azft.plan import Plan
+from azft.plan_checks import require_no_errors
 from azft.rehearsal.session import Rehearsal
 from azft.runs import Run
 from azft.words import plural
