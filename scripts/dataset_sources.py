@@ -19,6 +19,8 @@ Rows = Iterator[dict[str, Any]]
 
 LONGEST_MAIL = 4000
 """Characters of a mail that are kept; what is beyond is mostly attachments and quoted digests."""
+SHORTEST_BODY = 30
+"""Words of a mail that has something to sum up."""
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
 LONGEST_SENTENCE, SHORTEST_SENTENCE = 60, 3
 
@@ -42,6 +44,34 @@ def chats(files: Files) -> Rows:
             if texts and all(texts):
                 roles = ("user", "assistant")
                 yield {"messages": [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+def preferences(files: Files) -> Rows:
+    """ChatterBot's first questions: the answer that stands there, before the answer to another question of the file.
+
+    Nobody was asked what they prefer: what a row says is that an answer should be one to its question.
+    """
+    for name in sorted(files):
+        rows = [row["messages"] for row in chats({name: files[name]})]
+        for number, (question, answer, *_) in enumerate(rows):
+            others = (row[1] for row in rows[number + 1 :] + rows[:number] if row[0]["content"] != question["content"])
+            if other := next((turn for turn in others if turn["content"] != answer["content"]), None):
+                yield {"prompt": question["content"], "chosen": answer["content"], "rejected": other["content"]}
+
+
+def subjects(files: Files) -> Rows:
+    """SpamAssassin's mails that are no spam: what a mail says, and the subject that its writer gave it.
+
+    Answers are left out, whose subject is another mail's, and so are the marks of mailing lists and what is quoted.
+    """
+    for row in mails(files):
+        subject, _, body = row["text"].partition("\n\n")
+        subject = re.sub(r"^(\s*(\[[^]]*\]|fwd?:))+\s*", "", subject, flags=re.IGNORECASE)
+        lines = [line for line in body.split("\n") if not line.startswith(">")]
+        document = re.sub(r"\n{3,}", "\n\n", "\n".join(lines).partition("\n--\n")[0]).strip()
+        fits = 3 <= len(subject.split()) <= 15 and len(document.split()) >= SHORTEST_BODY
+        if row["label"] == "ham" and fits and not re.match(r"re\b", subject, re.IGNORECASE):
+            yield {"document": document, "summary": subject}
 
 
 def mails(files: Files) -> Rows:
@@ -136,7 +166,7 @@ def po_text(quoted: str) -> str:
 
 
 def tunes(files: Files) -> Rows:
-    """ABC tunes: the header is the prompt, the notes are learned."""
+    """ABC tunes: title, rhythm and key are asked for, the whole tune is learned."""
     for name in sorted(files):
         text = files[name].decode("utf-8", "replace").replace("\r\n", "\n")
         for tune in re.split(r"(?m)^(?=X:)", text):
@@ -171,7 +201,23 @@ def tune_row(tune: str) -> dict[str, Any] | None:
     header.setdefault("L", "1/8")
     kept = [f"{name}:{header[name]}" for name in "TRMLK" if header.get(name)]
     lines = [line.strip() for line in body.split("\n")]
-    return {"prompt": "\n".join(["X:1", *kept]) + "\n", "completion": "\n".join(lines)}
+    rhythm = header.get("R", "tune").lower()
+    article = "an" if rhythm[:1] in "aeiou" else "a"
+    prompt = f"Write {article} {rhythm} in {header['K']}, metre {header['M']}, called {header['T']}."
+    return {"prompt": prompt, "completion": "\n".join(["X:1", *kept, *lines])}
+
+
+def icons(files: Files) -> Rows:
+    """Lucide's icons: name and tags are asked for, the picture is learned, as it stands but for comment and class."""
+    contents = {name.rpartition("/")[2]: content for name, content in files.items()}
+    tags = json.loads(contents.pop("tags.json"))
+    for name in sorted(contents):
+        title = name.removesuffix(".svg")
+        picture = re.sub(r"<!--.*?-->|\sclass=\"[^\"]*\"", "", contents[name].decode("utf-8"), flags=re.DOTALL)
+        picture = re.sub(r"\s+", " ", picture).replace(" >", ">").replace("> <", "><").strip()
+        if title in tags:
+            about = f" ({', '.join(tags[title])})" if tags[title] else ""
+            yield {"prompt": f"Draw an icon: {title.replace('-', ' ')}{about}.", "completion": picture}
 
 
 POS = {"noun": "a noun", "verb": "a verb", "adj": "an adjective", "adv": "an adverb"}

@@ -99,6 +99,9 @@ def index_and_data() -> dict[str, bytes]:
     return files
 
 
+LONG = " ".join(f"word{n}" for n in range(30))
+
+
 def mail(text: str, **headers: str) -> bytes:
     shown = "".join(f"{name.replace('_', '-')}: {value}\n" for name, value in headers.items())
     return f"From nobody\n{shown}\n{text}".encode("latin-1")
@@ -120,6 +123,21 @@ CASES: dict[str, tuple[dict[str, bytes], list[dict[str, Any]]]] = {
         [{"text": "Tea at 5\n\nSee you\n\nthere", "label": "ham"},
          {"text": "!\n\nBuy café & win\nnow", "label": "spam"}],
     ),
+    "preferences": (
+        {"data/english/a.yml": b"conversations:\n- - Hi\n  - Hello\n- - Hi\n  - Hey\n- - Bye\n  - See you\n",
+         "data/english/b.yml": b"conversations:\n- - Alone\n  - Yes\n"},
+        [{"prompt": "Hi", "chosen": "Hello", "rejected": "See you"},
+         {"prompt": "Hi", "chosen": "Hey", "rejected": "See you"},
+         {"prompt": "Bye", "chosen": "See you", "rejected": "Hello"}],
+    ),
+    "subjects": (
+        {"package/data/easy-ham-1/1.txt": mail(f"{LONG}\n> quoted\n\nEnd.\n-- \nA sender\n",
+                                               Subject="[list] Fwd: Tea at five"),
+         "package/data/easy-ham-1/2.txt": mail(LONG, Subject="Re: Tea at five"),
+         "package/data/easy-ham-1/3.txt": mail(LONG, Subject="Tea"),
+         "package/data/hard-ham-1/4.txt": mail("Too short", Subject="Tea at five o'clock")},
+        [{"document": f"{LONG}\n\nEnd.", "summary": "Tea at five"}],
+    ),
     "parts-of-speech": (
         {"package/ca01": b"\n\tThe/at City/nn-tl of/in-tl 1/2/cd isn't/bez* ./.\n\n\tHi/uh\n"},
         [{"tokens": ["The", "City", "of", "1/2", "isn't", "."], "tags": ["DET", "NOUN", "ADP", "NUM", "VERB", "."]}],
@@ -131,8 +149,19 @@ CASES: dict[str, tuple[dict[str, bytes], list[dict[str, Any]]]] = {
     ),
     "tunes": (
         {"corpus/ryansMammoth/a.abc": TUNES.encode()},
-        [{"prompt": "X:1\nT:The First\nR:reel\nM:C|\nL:1/8\nK:Gm\n",
-          "completion": "G2 A2|B2 (3Bcd|d4:|\n[K:D]\nd2 |]"}],
+        [{"prompt": "Write a reel in Gm, metre C|, called The First.",
+          "completion": "X:1\nT:The First\nR:reel\nM:C|\nL:1/8\nK:Gm\nG2 A2|B2 (3Bcd|d4:|\n[K:D]\nd2 |]"}],
+    ),
+    "icons": (
+        {"package/tags.json": b'{"arrow-up": ["forward", "north"], "dot": []}',
+         "package/icons/dot.svg": b'<!-- a\n licence -->\n<svg\n  class="x x-dot"\n  xmlns="http://www.w3.org/2000/svg"\n>\n'
+                                  b'  <path d="M1 1h1" />\n</svg>\n',
+         "package/icons/arrow-up.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M1 9 V1" /></svg>',
+         "package/icons/old-name.svg": b"<svg/>"},
+        [{"prompt": "Draw an icon: arrow up (forward, north).",
+          "completion": '<svg xmlns="http://www.w3.org/2000/svg"><path d="M1 9 V1" /></svg>'},
+         {"prompt": "Draw an icon: dot.",
+          "completion": '<svg xmlns="http://www.w3.org/2000/svg"><path d="M1 1h1" /></svg>'}],
     ),
     "definitions": (
         index_and_data(),
