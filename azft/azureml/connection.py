@@ -92,9 +92,13 @@ class Connection:
 
     @cached_property
     def details(self) -> Any:
-        """The workspace as Azure describes it (azure-ai-ml's `Workspace`). Asks once."""
+        """The workspace as Azure describes it (the service's `Workspace`). Asks once.
+
+        The SDK's own `workspaces.get` loads mlflow, where that is installed, to write one address another way: seconds.
+        """
         what = f"Reading the workspace {self.workspace.name} (found by {self.workspace.found_by})"
-        return call(what, lambda: self.client.workspaces.get(self.workspace.name))
+        place = self.workspace
+        return call(what, lambda: self.client.workspaces._operation.get(place.resource_group, place.name))
 
     @property
     def location(self) -> str:
@@ -201,4 +205,6 @@ def _cloud_of(endpoint: str | None) -> dict[str, Any]:
 def _quiet() -> None:
     """Keep the SDKs' own lines off a person's terminal; errors reach them translated."""
     for name in ("azure", "azure.ai.ml", "azure.identity", "azure.core", "azure.storage", "msrest", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logger = logging.getLogger(name)
+        if logger.level != logging.CRITICAL:  # setting a level walks through every logger of the process
+            logger.setLevel(logging.CRITICAL)

@@ -5,6 +5,7 @@ A pipeline's steps are child runs whose ids Azure chooses; they are known by the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -115,9 +116,21 @@ class History:
 
         return call("Reading a log", fetch)
 
+    def _address(self, pipeline: Any) -> str:
+        """Where run history is. The SDK would read the workspace once more for it, and load mlflow."""
+        from azure.ai.ml._utils.utils import create_requests_pipeline_with_retry, download_text_from_url
+
+        listed = download_text_from_url(
+            self.connection.details.discovery_url, create_requests_pipeline_with_retry(requests_pipeline=pipeline)
+        )
+        return str(json.loads(listed)["api"])
+
     def _runs(self) -> Any:
+        jobs = self.connection.client.jobs
         try:
-            return self.connection.client.jobs._runs_operations._operation
+            if not jobs._api_base_url:
+                jobs._api_base_url = self._address(jobs._requests_pipeline)
+            return jobs._runs_operations._operation
         except (KeyError, ValueError):
             # The SDK takes whatever the discovery answers, an error too, for the list of the workspace's addresses.
             raise ServiceUnavailableError(

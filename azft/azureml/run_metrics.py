@@ -85,7 +85,7 @@ def _points(connection: Connection, run: str, key: str) -> list[dict[str, Any]]:
 def _get(connection: Connection, method: str, query: dict[str, str]) -> dict[str, Any]:
     from azure.core.rest import HttpRequest
 
-    base = urlsplit(str(connection.details.mlflow_tracking_uri))
+    base = urlsplit(str(connection.details.ml_flow_tracking_uri))
     url = f"https://{base.netloc}{base.path}/api/2.0/mlflow/{method}"
 
     def send() -> dict[str, Any]:

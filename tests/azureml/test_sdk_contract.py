@@ -30,6 +30,8 @@ def parameters(function: Any) -> list[str]:
 
 
 def test_the_clients_that_requests_go_through(azure: Azure) -> None:
+    from azure.ai.ml._utils.utils import download_text_from_url
+
     client = azure.connect().client
     assert callable(client._service_client_01_2024_preview_arm.send_request)
     assert parameters(client.jobs._resolve_arm_id_or_upload_dependencies) == ["job"]
@@ -37,6 +39,10 @@ def test_the_clients_that_requests_go_through(azure: Azure) -> None:
     assert client.components._client_key is None
     assert parameters(client.models._get_latest_version) == ["name"]
     assert parameters(client.datastores._list_secrets)[:2] == ["name", "expirable_secret"]
+    assert parameters(client.workspaces._operation.get)[:2] == ["resource_group_name", "workspace_name"]
+    assert not client.jobs._api_base_url  # as long as nobody asked for it
+    assert client.jobs._requests_pipeline is not None
+    assert parameters(download_text_from_url)[:2] == ["source_uri", "requests_pipeline"]
     runs = client.jobs._runs_operations._operation
     scope = ["subscription_id", "resource_group_name", "workspace_name", "run_id"]
     assert parameters(runs.get_child)[:4] == scope

@@ -106,7 +106,7 @@ def log(azure: Azure, run: str, metrics: dict[str, float], step: int) -> None:
     from azure.core.rest import HttpRequest
 
     connection = azure.connect()
-    base = str(connection.details.mlflow_tracking_uri).replace("azureml://", "https://")
+    base = str(connection.details.ml_flow_tracking_uri).replace("azureml://", "https://")
     now = int(azure.emu.clock.now() * 1000)
     body = {
         "run_id": run,
