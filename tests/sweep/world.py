@@ -34,6 +34,7 @@ from azft.plan import Plan
 from azft.recipe_file import load_recipe
 from azft.runs import Run, RunStore
 from tests.helpers.toy import PACKAGE
+from tests.sweep.lazy import make_lazily
 
 REGISTRY_MODELS = (("azureml", "Phi-4-mini-instruct"), ("azureml-mistral", "Ministral-3B"))
 GPU = "Standard_NC24ads_A100_v4"
@@ -315,6 +316,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "require_valid", void)
     here = describe_environment(Path(__file__).parent)
     monkeypatch.setattr(azure, "describe_environment", lambda _folder: here)
+    make_lazily(monkeypatch)
 
 
 def _valid(entity: Any, raise_error: bool = False) -> Any:
