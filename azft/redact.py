@@ -56,8 +56,10 @@ class Redactor:
         environment = os.environ if environment is None else environment
         values = {
             value
-            for name, value in environment.items()
-            if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET and not _is_path(value)
+            for name in environment
+            if _SECRET_VARIABLE.search(name)
+            and len(value := environment.get(name, "")) >= _SHORTEST_SECRET
+            and not _is_path(value)
         }
         # Longest first, so that a secret that contains another goes whole.
         self._known = sorted(values, key=len, reverse=True)

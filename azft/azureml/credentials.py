@@ -64,7 +64,9 @@ def make_credential(auth: str = "default") -> Credential:
     options: dict[str, Any] = {"exclude_interactive_browser_credential": True} if auth == "default" else {}
     if auth == "device-code":
         options["prompt_callback"] = _show_code
-    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)  # it warns of each failure besides raising it
+    logger = logging.getLogger("azure.identity")  # it warns of each failure besides raising it
+    if logger.level != logging.CRITICAL:  # setting a level walks through every logger of the process
+        logger.setLevel(logging.CRITICAL)
     kind = getattr(identity, AUTH[auth][0])
     return Credential(auth, lambda: kind(**options))
 
