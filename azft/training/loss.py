@@ -2,13 +2,14 @@
 
 The backbone's hidden states are narrowed to the rows that predict a labelled token before the head is applied. A plain
 linear head goes through a chunked function that makes the gradient during the forward pass, so that no more than one
-chunk of logits exists at a time; any other head (LoRA on it, scaled logits) takes the model's own forward.
+chunk of logits exists at a time; any other head (LoRA on it, scaled logits) takes the model's own forward. What differs
+for encoder-decoders, where the hidden states come from, is in `azft.training.sequence_to_sequence`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -21,12 +22,22 @@ if TYPE_CHECKING:
 
     from azft.training.batches import Batch
 
+B = TypeVar("B", bound="Labelled")
+
 _CHUNK_ELEMENTS = 1 << 24
 """Logits in a chunk: 64 MB in fp32. 128k words give 130 rows, 8k words 2,048; near the fastest in both cases on CPU."""
 
 
 def _chunk_rows(vocabulary: int) -> int:
     return max(64, _CHUNK_ELEMENTS // vocabulary)
+
+
+class Labelled(Protocol):
+    """A batch, as far as a loss over the vocabulary has to know it."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(labels,) int64."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,26 @@ class Score:
     """(labels, ...) what the model tells, in the order of the batch's labels; None where nobody asks for each."""
 
 
-class TokenLoss(nn.Module):
-    """A causal language model whose forward is the summed loss of a batch; what distribution strategies wrap.
+class PlainHead(NamedTuple):
+    """What makes logits of hidden states: `softcap * tanh((hidden @ weight.T + bias) / softcap)`."""
 
-    `model` is the transformers model, or peft's wrapper around it. `plain_head` says that logits are exactly a linear
-    layer of the hidden states, softcapped where the config says so; `azft.training.probe` finds out.
+    weight: Tensor
+    """(vocabulary, hidden)."""
+    bias: Tensor | None
+    """(vocabulary,)."""
+    softcap: float | None
+    """None where nothing caps."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states (labels, hidden) in at least fp32, (labels, vocabulary)."""
+        return _capped(at_least_fp32(F.linear(hidden, self.weight, self.bias)), self.softcap)
+
+
+class HeadLoss(nn.Module, Generic[B]):
+    """A model with a head over its vocabulary, whose forward is the summed loss of a batch's labels.
+
+    `model` is the transformers model, or peft's wrapper around it. `plain_head` says that logits are what `PlainHead`
+    says of the hidden states; `azft.training.probe` finds out.
     """
 
     def __init__(self, model: nn.Module, *, plain_head: bool) -> None:
@@ -51,19 +77,19 @@ class TokenLoss(nn.Module):
         self.model = model
         self.plain_head = plain_head
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: B) -> Tensor:
         """Summed loss over the batch's labels, shape (); zero, yet part of the graph, when it has none."""
         if not self.plain_head:
             logits = self.own_logits(batch)
             return F.cross_entropy(logits, batch.labels, reduction="sum") + 0 * logits.sum()
         hidden = self.hidden_states(batch)
-        head, softcap = self._head()
+        head = self.head()
         if len(batch.labels) == 0:
             return 0 * (hidden.sum() + head.weight.sum())
-        return _chunked_cross_entropy(hidden, head.weight, head.bias, batch.labels, softcap)
+        return _chunked_cross_entropy(hidden, head.weight, head.bias, batch.labels, head.softcap)
 
     @torch.no_grad()
-    def score(self, batch: Batch) -> Score:
+    def score(self, batch: B) -> Score:
         """Summed loss and number of labels that the model's first choice hits."""
         loss = torch.zeros((), dtype=torch.float64, device=batch.labels.device)
         correct = torch.zeros((), dtype=torch.int64, device=batch.labels.device)
@@ -71,13 +97,9 @@ class TokenLoss(nn.Module):
             return Score(loss, correct)
         if self.plain_head:
             hidden = self.hidden_states(batch)
-            head, softcap = self._head()
-            rows = _chunk_rows(head.weight.shape[0])
+            head, rows = self.head(), self.chunk_rows
             parts = zip(torch.split(hidden, rows), torch.split(batch.labels, rows), strict=True)
-            chunks = (
-                (_capped(at_least_fp32(F.linear(part, head.weight, head.bias)), softcap), labels)
-                for part, labels in parts
-            )
+            chunks = ((head.logits(part), labels) for part, labels in parts)
         else:
             chunks = ((logits, batch.labels) for logits in [self.own_logits(batch)])
         for logits, labels in chunks:
@@ -85,30 +107,49 @@ class TokenLoss(nn.Module):
             correct += (logits.argmax(-1) == labels).sum()
         return Score(loss, correct)
 
+    def hidden_states(self, batch: B) -> Tensor:
+        """What the head makes the logits of each label from: (labels, hidden)."""
+        raise NotImplementedError
+
+    def own_logits(self, batch: B) -> Tensor:
+        """The model's own logits of the same rows, (labels, vocabulary), in at least fp32."""
+        raise NotImplementedError
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of logits that are made at a time."""
+        return _chunk_rows(self.head().weight.shape[0])
+
+    def token_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each label, (labels,), from hidden states (labels, hidden); the head is plain."""
+        head = self.head()
+        logits = head._replace(weight=head.weight.to(hidden.dtype)).logits(hidden)
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def head(self) -> PlainHead:
+        """The model's head, which is plain."""
+        model = unwrapped(self.model)
+        layer = model.get_output_embeddings()
+        bias = layer.bias
+        shift = getattr(model, "final_logits_bias", None)  # BART and its kin add it to what the layer gives
+        if shift is not None:
+            bias = shift[0] if bias is None else bias + shift[0]
+        softcap = getattr(model.config.get_text_config(decoder=True), "final_logit_softcapping", None)
+        return PlainHead(layer.weight, bias, softcap)
+
+
+class TokenLoss(HeadLoss["Batch"]):
+    """A causal language model whose forward is the summed loss of a batch; what distribution strategies wrap."""
+
     def hidden_states(self, batch: Batch) -> Tensor:
         """The last hidden states of the rows that predict a label: (labels, hidden)."""
         hidden: Tensor = unwrapped(self.model).base_model(**batch.model_inputs).last_hidden_state
         return hidden[0, batch.rows]
 
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of logits that are made at a time."""
-        return _chunk_rows(self._head()[0].weight.shape[0])
-
-    def token_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each label, (labels,), from hidden states (labels, hidden); the head is plain."""
-        head, softcap = self._head()
-        logits = at_least_fp32(F.linear(hidden, head.weight.to(hidden.dtype), head.bias))
-        return F.cross_entropy(_capped(logits, softcap), labels, reduction="none")
-
     def own_logits(self, batch: Batch) -> Tensor:
         """The model's own logits of the same rows, (labels, vocabulary), in at least fp32."""
         output = unwrapped(self.model)(**batch.model_inputs, logits_to_keep=batch.rows)
         return at_least_fp32(output.logits[0])
-
-    def _head(self) -> tuple[nn.Linear, float | None]:
-        model = unwrapped(self.model)
-        return model.get_output_embeddings(), getattr(model.config, "final_logit_softcapping", None)
 
 
 def at_least_fp32(logits: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from azft.training.batches import assemble, budgeted, share
 from azft.training.classes import ClassesLoss, ClassLoss, TagLoss, class_figures, classes_figures, tag_figures
 from azft.training.padded import assemble_padded
 from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
-from azft.training.probe import token_loss
-from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs
+from azft.training.probe import sequence_to_sequence_loss, token_loss
+from azft.training.sequence_to_sequence import assemble_pairs
 from azft.training.spans import SpanLoss, span_figures
 from azft.training.told import class_samples, classes_samples, span_samples, tag_samples
 
@@ -175,7 +175,7 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "sequence-to-sequence": Objective(
         head="AutoModelForSeq2SeqLM",
-        make=lambda model, _one_document: SequenceToSequenceLoss(model),
+        make=lambda model, _one_document: sequence_to_sequence_loss(model),
         assemble=assemble_pairs,
         figures=token_figures,
         writes=True,

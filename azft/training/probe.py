@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from azft.data.dataset import Document
 from azft.errors import AzftError, UsageError
 from azft.training import attention
 from azft.training.batches import Batch, assemble
-from azft.training.loss import TokenLoss
+from azft.training.loss import HeadLoss, TokenLoss
 from azft.training.models import unwrapped
+from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs, before
 
 _LENGTHS = (13, 41, 7)
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Relative; a leak shows as 0.5 and more, rounding as 1e-6 in fp32 and 5e-3 in bf16. Models keep parts in fp32."""
+
+_LARGER = 16
+"""How much larger than they are hidden states are made; exact in every type."""
 
 
 class LeakError(AzftError):
@@ -48,7 +53,21 @@ def token_loss(model: Any, *, one_document: bool) -> TokenLoss:
                 f"{type(inner).__name__} can't keep the documents of one batch apart: {error.message}",
                 fix="Set training.packing: false and training.micro_batch_size: 1.",
             ) from error
-    return TokenLoss(model, plain_head=_has_plain_head(inner))
+    batch = assemble(_documents(inner)[:1])
+    return TokenLoss(model, plain_head=_has_plain_head(TokenLoss(inner, plain_head=True), batch))
+
+
+def sequence_to_sequence_loss(model: Any) -> SequenceToSequenceLoss:
+    """Wrap an encoder-decoder (transformers' or peft's), in evaluation mode, in its loss.
+
+    Raises:
+        UsageError: The model does not say with which token its decoder begins.
+    """
+    inner = unwrapped(model)
+    halves = [(ids, (np.arange(len(ids)) >= len(ids) // 2).astype(np.uint8)) for ids, _ in _documents(inner)]
+    batch = assemble_pairs([Document(ids, mask) for ids, mask in halves])
+    plain = _has_plain_head(SequenceToSequenceLoss(inner, plain_head=True), batch)
+    return SequenceToSequenceLoss(model, plain_head=plain)
 
 
 @torch.no_grad()
@@ -103,11 +122,25 @@ def _check_windows(config: Any, seen: set[int | None]) -> None:
 
 
 @torch.no_grad()
-def _has_plain_head(model: Any) -> bool:
-    """Whether the logits are the output layer applied to the last hidden states, capped where the config says so."""
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear:
+def _has_plain_head(module: HeadLoss[Any], batch: Any) -> bool:
+    """Whether the model's own logits are what `PlainHead` makes of its hidden states.
+
+    Asked of larger hidden states too: what caps logits does next to nothing to the small ones of an untrained head.
+    """
+    model: Any = unwrapped(module.model)
+    layer, batch = model.get_output_embeddings(), batch.to(model.device)
+    if type(layer) is not torch.nn.Linear:
         return False
-    batch = assemble(_documents(model)[:1]).to(model.device)
-    plain, own = (TokenLoss(model, plain_head=plain)(batch) for plain in (True, False))
-    return bool((plain - own).abs() <= _TOLERANCE.get(head.weight.dtype, 5e-2) * own.abs())
+    try:
+        hidden = module.hidden_states(batch)
+        for size in (1, _LARGER):
+            with before(layer, lambda _layer, given, size=size: (given[0] * size,)):
+                own = module.own_logits(batch)
+            plain = module.head().logits(hidden * size)
+            if own.shape != plain.shape or not (
+                _relative_difference(own, plain) <= _TOLERANCE.get(layer.weight.dtype, 5e-2)
+            ):
+                return False
+    except (IndexError, RuntimeError):  # the head is not called, or with something else than a state a token
+        return False
+    return True

@@ -6,18 +6,18 @@ back only, has its own at the end. What the decoder is given is the target moved
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from azft.errors import UsageError
 from azft.training.batches import side_by_side
-from azft.training.loss import Score, at_least_fp32
+from azft.training.loss import HeadLoss, at_least_fp32
 from azft.training.models import decoder_start, unwrapped
 
 if TYPE_CHECKING:
@@ -80,16 +80,15 @@ def assemble_pairs(documents: Sequence[Document], sequences: Sequence[int] = ())
     )
 
 
-class SequenceToSequenceLoss(nn.Module):
+class SequenceToSequenceLoss(HeadLoss[SourceTargetBatch]):
     """An encoder-decoder whose forward is the summed cross-entropy of a batch's targets.
 
-    `model` is the transformers model, or peft's wrapper around it. Raises `UsageError` for a model that does not say
-    with which token its decoder begins.
+    `model` is the transformers model, or peft's wrapper around it; `plain_head` as in `HeadLoss`. Raises `UsageError`
+    for a model that does not say with which token its decoder begins.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+    def __init__(self, model: nn.Module, *, plain_head: bool) -> None:
+        super().__init__(model, plain_head=plain_head)
         start = decoder_start(model)
         if start is None:
             raise UsageError(
@@ -98,20 +97,37 @@ class SequenceToSequenceLoss(nn.Module):
             )
         self.start = start
 
-    def forward(self, batch: SourceTargetBatch) -> Tensor:
-        """Summed loss over the batch's labels, shape ()."""
-        logits = self.logits(batch)
-        return F.cross_entropy(logits, batch.labels, reduction="sum")
+    def hidden_states(self, batch: SourceTargetBatch) -> Tensor:
+        """What the head is given at each label, (labels, hidden), whatever the model made of it before: T5 scales it.
 
-    @torch.no_grad()
-    def score(self, batch: SourceTargetBatch) -> Score:
-        """Summed loss and number of labels that the model's first choice hits."""
-        logits = self.logits(batch)
-        loss = F.cross_entropy(logits, batch.labels, reduction="sum").double()
-        return Score(loss, (logits.argmax(-1) == batch.labels).sum())
+        Not every such model has its decoder where it could be asked for alone, so the model runs as a whole, and its
+        head is given no rows.
+        """
+        given: list[Tensor] = []
 
-    def logits(self, batch: SourceTargetBatch) -> Tensor:
-        """What is said at each label, (labels, vocabulary), in at least fp32."""
+        def take(_head: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+            given.append(arguments[0])
+            return (arguments[0][:0],)
+
+        with before(unwrapped(self.model).get_output_embeddings(), take):
+            self.output(batch)
+        return given[0].flatten(0, 1)[batch.rows]
+
+    def own_logits(self, batch: SourceTargetBatch) -> Tensor:
+        """The model's own logits at each label, (labels, vocabulary), in at least fp32."""
+        return at_least_fp32(self.output(batch).logits.flatten(0, 1)[batch.rows])
+
+    def output(self, batch: SourceTargetBatch) -> Any:
+        """What the transformers model gives, its decoder being given the targets moved by one."""
         given = torch.cat([torch.full_like(batch.targets[:, :1], self.start), batch.targets[:, :-1]], dim=1)
-        output = unwrapped(self.model)(**{**batch.model_inputs, "decoder_input_ids": given})
-        return at_least_fp32(output.logits.flatten(0, 1)[batch.rows])
+        return unwrapped(self.model)(**{**batch.model_inputs, "decoder_input_ids": given})
+
+
+@contextmanager
+def before(layer: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Let `hook` see, and change, what a layer is called with."""
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -22,8 +22,9 @@ from azft.training.distribution import SingleProcess
 from azft.training.loop import Loop, Progress
 from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
+from azft.training.probe import sequence_to_sequence_loss
 from azft.training.schedule import Timetable
-from azft.training.sequence_to_sequence import SequenceToSequenceLoss, assemble_pairs
+from azft.training.sequence_to_sequence import assemble_pairs
 from azft.training.techniques import TECHNIQUES
 from tests.training.tiny import VOCABULARY, Float64, gradients, open_train, parameters, worst_difference
 
@@ -56,10 +57,19 @@ def tiny_bart(**changes: Any) -> Any:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
+        model.final_logits_bias.normal_()  # as Marian's and some of BART's are
     return model
 
 
-MODELS = {"t5": tiny_t5, "bart": tiny_bart}
+def unscaled_t5() -> Any:
+    """As T5s since 1.1 are; the first ones scale the decoder's states before the head."""
+    model = tiny_t5(tie_word_embeddings=False)
+    assert not model.config.scale_decoder_outputs
+    assert tiny_t5().config.scale_decoder_outputs
+    return model
+
+
+MODELS = {"t5": tiny_t5, "t5-unscaled": unscaled_t5, "bart": tiny_bart}
 
 
 def pairs(count: int) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
@@ -148,16 +158,17 @@ def test_gradients_equal_the_naive_reference_whatever_the_batches(
     )
     assert tokens == len(loop.train.tokens)
     assert len(losses) > 1 or micro == 4
+    assert loop.module.plain_head
 
 
 def test_the_score_counts_loss_and_hits(tmp_path: Path) -> None:
     documents = open_train(dataset_of(tmp_path / "data", 5))
     with Float64():
-        module = SequenceToSequenceLoss(tiny_t5().double())
+        module = sequence_to_sequence_loss(tiny_t5().double())
         batch = OBJECTIVE.batch_of(documents, range(5))
         score = module.score(batch)
         assert float(score.loss) == pytest.approx(float(module(batch).detach()), rel=1e-12)
-        assert int(score.correct) == int((module.logits(batch).argmax(-1) == batch.labels).sum())
+        assert int(score.correct) == int((module.own_logits(batch).argmax(-1) == batch.labels).sum())
     assert batch.labels.tolist() == [int(t) for tokens, mask in pairs(5) for t in tokens[mask]]
 
 
@@ -169,12 +180,70 @@ def test_a_batch_holds_no_more_than_its_budget(tmp_path: Path) -> None:
         assert len(part) * max(int(documents.sequence_lengths[number]) for number in part) <= 2 * 48
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_loss_needs_no_logits_of_the_whole_batch(kind: str, tmp_path: Path) -> None:
+    model = MODELS[kind]()
+    module = OBJECTIVE.make(model, False)
+    rows = []
+    model.get_output_embeddings().register_forward_hook(lambda _head, _given, made: rows.append(made.numel()))
+    batch = OBJECTIVE.batch_of(open_train(dataset_of(tmp_path / "data", 5)), range(5))
+    module(batch).backward()
+    module.score(batch)
+    assert rows == [0, 0]
+
+
+def lora_head(model: Any) -> Any:
+    adapted = TECHNIQUES["lora"].prepare(model, Lora(name="lora", rank=2, target_modules=["lm_head", "q"]), None)
+    torch.manual_seed(1)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return adapted
+
+
+def softly_capped(model: Any) -> Any:
+    """By so much that the small logits of random weights hardly feel it."""
+    model.lm_head.register_forward_hook(lambda _head, _given, made: 30 * torch.tanh(made / 30))
+    return model.requires_grad_(True)
+
+
+def bypassed(model: Any) -> Any:
+    """Its head's weight is used, and not its head."""
+    head, own = model.lm_head, model.forward
+
+    def forward(**given: Any) -> Any:
+        hidden: list[torch.Tensor] = []
+        model.lm_head = type("Take", (torch.nn.Module,), {"forward": lambda _self, x: hidden.append(x) or x})()
+        try:
+            output = own(**given)
+        finally:
+            model.lm_head = head
+        output.logits = F.linear(hidden[0], head.weight)
+        return output
+
+    model.forward = forward
+    return model.requires_grad_(True)
+
+
+@pytest.mark.parametrize("change", [lora_head, softly_capped, bypassed])
+def test_an_unusual_head_takes_the_models_own_logits(change: Any, tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path / "data", 6)
+    with Float64():
+        naive, mine = change(tiny_t5()).double(), change(tiny_t5()).double()
+        loop = make_loop(mine, dataset, tmp_path, global_batch_size=64, micro_batch_size=2)
+        inner = naive.get_base_model() if change is lora_head else naive
+        reference_loss(inner, [loop.train.document(number) for number in range(6)]).backward()
+        loop.accumulate(list(range(6)))
+    assert not loop.module.plain_head
+    assert worst_difference(told(naive), told(loop.module.model)) < EXACT
+
+
 def test_a_model_must_say_how_its_decoder_begins() -> None:
     model = tiny_t5()
     model.config.decoder_start_token_id = None
     model.generation_config.decoder_start_token_id = None
     with pytest.raises(UsageError, match="does not say with which token its decoder begins"):
-        SequenceToSequenceLoss(model)
+        sequence_to_sequence_loss(model)
 
 
 @pytest.mark.parametrize("kind", MODELS)
