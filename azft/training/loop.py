@@ -22,6 +22,7 @@ import torch
 
 from azft.errors import AzftError
 from azft.training import snapshot
+from azft.training.ahead import Ahead
 from azft.training.batches import global_batch
 from azft.training.loss_scale import UNSCALED, LossScale
 from azft.training.metrics import Metrics, duration
@@ -114,11 +115,18 @@ class Loop:
 
         Returns the progress, and whether a requested stop ended it (after the step in hand, with a checkpoint).
         """
+        # No step waits for its data: they are read, put together and moved to the device while an earlier one computes.
+        with Ahead(self._batches_from(progress.step)) as batches:
+            return self._run(progress, stop_requested, batches)
+
+    def _run(
+        self, progress: Progress, stop_requested: Callable[[], bool], batches: Iterator[Any]
+    ) -> tuple[Progress, bool]:
         self.module.train()
         seconds, tokens, began = 0.0, 0, time.perf_counter()
         while progress.step < self.timetable.total_steps and not progress.stopped_early:
             scale = LossScale(progress.loss_scale, progress.loss_scale_held)
-            result = self.step(progress.step, stop_requested, scale)
+            result = self.step(progress.step, stop_requested, scale, batches)
             if self.arithmetic.scales_loss:
                 scale = scale.after(updated=math.isfinite(result.grad_norm))
             progress = replace(
@@ -146,21 +154,25 @@ class Loop:
         return progress, False
 
     def step(
-        self, step: int, stop_requested: Callable[[], bool] = lambda: False, scale: LossScale = UNSCALED
+        self,
+        step: int,
+        stop_requested: Callable[[], bool] = lambda: False,
+        scale: LossScale = UNSCALED,
+        batches: Iterator[Any] | None = None,
     ) -> StepResult:
         """One optimizer update, number `step` (from 0); none where gradients overflow that are only scaled too much.
+
+        `batches` is where to take this rank's micro-batches from; without it they are made when they are needed.
 
         Raises:
             NonFiniteError: Before anything is updated.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.timetable.learning_rate(step + 1)
-        sequences = global_batch(
-            len(self.train), size=self.training.global_batch_size, step=step, seed=self.training.seed
-        )
+        sequences = self._global_batch(step)
         # By the ranks' number less, because losses are already multiplied by it: what overflows is the same with any.
         factor = scale.factor / self.ranks.ranks if self.arithmetic.scales_loss else 1.0
-        losses, tokens = self.accumulate(sequences.tolist(), scale=factor)
+        losses, tokens = self.accumulate(sequences, scale=factor, batches=batches)
         # One exchange a step carries all that the ranks must agree on.
         local = math.fsum(loss for _, loss in losses)
         loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
@@ -173,17 +185,20 @@ class Loop:
         labels = int(self.train.label_counts[sequences].sum())
         return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
 
-    def accumulate(self, sequences: list[int], *, scale: float = 1.0) -> tuple[list[tuple[list[int], float]], int]:
+    def accumulate(
+        self, sequences: list[int], *, scale: float = 1.0, batches: Iterator[Any] | None = None
+    ) -> tuple[list[tuple[list[int], float]], int]:
         """Leave the gradient of the mean loss per label token of a global batch, scaled, in the weights' `.grad`.
 
-        Returns this rank's micro-batches with their summed losses, and its number of tokens.
+        Returns this rank's micro-batches with their summed losses, and its number of tokens. `batches` as in `step`.
         """
         labels = int(self.train.label_counts[sequences].sum())
         mine = self._share(self.train, sequences)
+        batches = batches or self._batches(self.train, sequences)
         losses, tokens = [], 0
         for index, members in enumerate(mine):
-            # A rank without work left computes the first sequence with weight zero, so that it can take part.
-            batch = self.objective.batch_of(self.train, members or sequences[:1]).to(self.ranks.device)
+            batch = next(batches)
+            # A rank without work left has a batch too, with weight zero, so that it can take part.
             weight = self.ranks.ranks / max(labels, 1) if members else 0.0
             last = index == len(mine) - 1
             with nullcontext() if last else self.ranks.accumulating():
@@ -194,6 +209,21 @@ class Loop:
                 tokens += batch.tokens
         # Read at the end: on a GPU each reading waits for it.
         return [(members, float(loss)) for members, loss in losses], tokens
+
+    def _global_batch(self, step: int) -> list[int]:
+        size, seed = self.training.global_batch_size, self.training.seed
+        batch: list[int] = global_batch(len(self.train), size=size, step=step, seed=seed).tolist()
+        return batch
+
+    def _batches_from(self, step: int) -> Iterator[Any]:
+        """This rank's micro-batches from a step (from 0) to the end."""
+        for later in range(step, self.timetable.total_steps):
+            yield from self._batches(self.train, self._global_batch(later))
+
+    def _batches(self, dataset: TokenDataset, sequences: Sequence[int]) -> Iterator[Any]:
+        """The batches of `_share`, on the device; for an empty one the first sequence."""
+        for members in self._share(dataset, sequences):
+            yield self.objective.batch_of(dataset, members or sequences[:1]).to(self.ranks.device)
 
     def _share(self, dataset: TokenDataset, sequences: Sequence[int]) -> list[list[int]]:
         micro, ranks = self.training.micro_batch_size, self.ranks

@@ -7,14 +7,14 @@ share a batch (`batches.budgeted`), so that little is filler.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from azft.training.batches import side_by_side
+from azft.training.batches import Movable, side_by_side
 from azft.training.models import unwrapped
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PaddedBatch:
+class PaddedBatch(Movable):
     """Documents, and what is to be told about them."""
 
     input_ids: Tensor
@@ -54,17 +54,6 @@ class PaddedBatch:
             return None
         position = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return position >= self.second_starts[:, None]
-
-    def to(self, device: torch.device) -> PaddedBatch:
-        """The same batch on another device."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            places=self.places.to(device),
-            labels=self.labels.to(device),
-            second_starts=None if self.second_starts is None else self.second_starts.to(device),
-        )
 
 
 def assemble_padded(documents: Sequence[Document], sequences: Sequence[int] = ()) -> PaddedBatch:

@@ -11,7 +11,7 @@ anything moves: no second model stays in memory, and no step runs two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 from torch.utils.checkpoint import checkpoint
 
 from azft.errors import UsageError
-from azft.training.batches import Batch, assemble
+from azft.training.batches import Batch, Movable, assemble
 from azft.training.loss import Score, TokenLoss
 from azft.training.probe import token_loss
 
@@ -37,7 +37,7 @@ Reference = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(Movable):
     """Pairs of documents, preferred and other in turn, as one row of tokens."""
 
     inner: Batch
@@ -56,11 +56,6 @@ class PairBatch:
     def model_inputs(self) -> dict[str, Any]:
         """Arguments of a transformers model."""
         return self.inner.model_inputs
-
-    def to(self, device: torch.device) -> PairBatch:
-        """The same batch on another device."""
-        document_of, labels = self.document_of.to(device), self.labels.to(device)
-        return replace(self, inner=self.inner.to(device), document_of=document_of, labels=labels)
 
 
 def pair_batch(dataset: TokenDataset, sequences: Sequence[int]) -> PairBatch:

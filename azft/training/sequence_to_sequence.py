@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from azft.errors import UsageError
-from azft.training.batches import side_by_side
+from azft.training.batches import Movable, side_by_side
 from azft.training.loss import HeadLoss, at_least_fp32
 from azft.training.models import decoder_start, unwrapped
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SourceTargetBatch:
+class SourceTargetBatch(Movable):
     """Documents of a source and a target each; `labels` are all targets' tokens, document after document."""
 
     sources: Tensor
@@ -52,11 +52,6 @@ class SourceTargetBatch:
             "decoder_input_ids": self.targets,
             "use_cache": False,
         }
-
-    def to(self, device: torch.device) -> SourceTargetBatch:
-        """The same batch on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("sources", "source_mask", "targets", "rows")}
-        return replace(self, **moved, labels=self.labels.to(device))
 
 
 def assemble_pairs(documents: Sequence[Document], sequences: Sequence[int] = ()) -> SourceTargetBatch:
