@@ -41,9 +41,14 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
 
 
-def measure(group: str, quick: bool) -> list[dict[str, Any]]:
+PARTS = {"training": "--lanes", "tasks": "--only"}
+"""Groups of which a part can be named after a colon, and the option of their scripts that takes it."""
+
+
+def measure(group: str, parts: list[str], quick: bool) -> list[dict[str, Any]]:
     """Run one benchmark script; a crash becomes a void row, never a missing one."""
     command = [sys.executable, str(HERE / f"{group}.py"), "--json", *(["--quick"] if quick else [])]
+    command += [PARTS[group], *parts] if parts else []
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=HERE.parent)
     if result.returncode:
         return [{"group": group, "row": group, "void": f"exit status {result.returncode}"}]
@@ -70,19 +75,39 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def named(names: list[str]) -> dict[str, list[str]]:
+    """Groups, and of each the parts that are wanted; [] for all. Names are `group` or `group:part,part`."""
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        group, _, parts = name.partition(":")
+        if group not in GROUPS or (parts and group not in PARTS):
+            raise SystemExit(f"There is no {name}. Groups: {', '.join(GROUPS)}; with parts: {', '.join(PARTS)}.")
+        wanted[group] = parts.split(",") if parts else []
+    return wanted
+
+
 def main() -> None:
     """Run the benchmarks that were named, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"which of: {', '.join(GROUPS)}")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        default=list(GROUPS),
+        metavar="GROUP[:PART,...]",
+        help=f"which of: {', '.join(GROUPS)}; parts are lanes (training:azft) or tasks (tasks:mark,tag.azft)",
+    )
     parser.add_argument("--quick", action="store_true", help="smaller runs, to see that everything works")
     parser.add_argument("--no-save", action="store_true", help="don't write benchmarks/results/")
     arguments = parser.parse_args()
-    rows = [row for group in arguments.groups for row in measure(group, arguments.quick)]
+    wanted = named(arguments.names)
+    rows = [row for group, parts in wanted.items() for row in measure(group, parts, arguments.quick)]
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     results = HERE / "results"
     kept = results / f"{today}.json"
-    if kept.exists() and not arguments.quick:  # groups that were measured earlier today stay
-        rows += [row for row in json.loads(kept.read_text())["rows"] if row["group"] not in arguments.groups]
+    if kept.exists() and not arguments.quick:  # what was measured earlier today and not again stays
+        again = {(row["group"], row["row"]) for row in rows}
+        earlier = json.loads(kept.read_text())["rows"]
+        rows += [row for row in earlier if wanted.get(row["group"], [""]) and (row["group"], row["row"]) not in again]
     table = markdown(rows, f"Measured {today} by `make bench`; {machine()}.")
     print(table)
     if not arguments.no_save and not arguments.quick:

@@ -36,20 +36,21 @@ LANES = {
     "trainer-grouped": "transformers Trainer, padded, grouped by length",
 }
 DEFAULT = "sft-default"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+"""Of a lane's process."""
 
 
 def run(python: str, *arguments: str, script: str = "training_lane.py") -> dict[str, Any]:
     """One child process: its JSON line, or `{"void": why}`."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    }
     command = [python, str(ROOT / "benchmarks" / script), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     if result.returncode:
         lines = result.stderr.strip().splitlines() or ["no message"]
         return {"void": f"it does not run here: {lines[-1][:200]}"}

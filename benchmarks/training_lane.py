@@ -232,8 +232,16 @@ def hf(work: Work, strategy: str) -> dict[str, Any]:
     return peer(work, trainer)
 
 
-def peer(work: Any, trainer: Any, expected: Callable[[Any], float] | None = None) -> dict[str, Any]:
-    """Check the loss of a Trainer's first batches, then let it train; `expected` says what a batch's loss should be."""
+def peer(
+    work: Any,
+    trainer: Any,
+    expected: Callable[[Any], float] | None = None,
+    measured: Callable[[Any, Any], float] | None = None,
+) -> dict[str, Any]:
+    """Check the loss of a Trainer's first batches, then let it train.
+
+    `expected` says what a batch's loss should be, `measured` (model, batch) what it is where not the Trainer's own.
+    """
     from transformers import TrainerCallback
 
     result: dict[str, Any] = {}
@@ -242,8 +250,10 @@ def peer(work: Any, trainer: Any, expected: Callable[[Any], float] | None = None
     for number, batch in enumerate(trainer.get_train_dataloader()):
         if number == CHECKED_BATCHES:
             break
+        given = {k: v for k, v in batch.items() if k != "length"}
         with torch.no_grad():
-            loss = float(trainer.compute_loss(trainer.model, {k: v for k, v in batch.items() if k != "length"}))
+            own = measured or (lambda model, given: float(trainer.compute_loss(model, given)))
+            loss = own(trainer.model, given)
         wanted = work.expected(batch["input_ids"]) if expected is None else expected(batch)
         differences.append(abs(loss - wanted))
     result["loss_difference"] = max(differences)
