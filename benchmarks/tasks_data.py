@@ -254,7 +254,7 @@ TASKS = {
         longest=384, target_width=2,
     ),
     "answer": BenchTask(
-        "write the answer (Llama)", "question-answering", "next-token", "llama", named(answered), WRITERS, 2.0, 80,
+        "write the answer (Llama)", "question-answering", "next-token", "llama", named(answered), WRITERS, 2.0, 64,
         packed=True,
     ),
     "translate": BenchTask(
@@ -264,12 +264,12 @@ TASKS = {
         "summarize (T5)", "summarization", "sequence-to-sequence", "t5", named(shortened), READERS, 1.3, 48
     ),
     "summarize": BenchTask(
-        "summarize (Llama)", "summarization", "next-token", "llama", named(summarized), WRITERS, 2.0, 40,
+        "summarize (Llama)", "summarization", "next-token", "llama", named(summarized), WRITERS, 2.0, 32,
         longest=1024, packed=True,
     ),
     "generate": BenchTask(
         "continue a text, lengths with a long tail (Llama)", "text-generation", "next-token", "llama",
-        named(continued), WRITERS, 2.0, 96, longest=1024, packed=True,
+        named(continued), WRITERS, 2.0, 80, longest=1024, packed=True,
     ),
     "prefer": BenchTask(
         "preference tuning, DPO (Llama)", "preference-tuning", "preference", "llama", named(preferred),
