@@ -191,7 +191,8 @@ def _pair(source: list[int], target: list[int]) -> Row:
 
 def translated(random: Any, name: int, first: int) -> Row:
     source = text(random, name, first, 12, 250)
-    return _pair(source, [*words(random, max(8, int(len(source) * random.normal(0.95, 0.1))), first), END])
+    length = int(np.clip(len(source) * random.normal(0.95, 0.1), 8, 250))
+    return _pair(source, [*words(random, length, first), END])
 
 
 def shortened(random: Any, name: int, first: int) -> Row:

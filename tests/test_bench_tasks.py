@@ -15,12 +15,12 @@ from benchmarks.tasks_data import FIRST_NAME, STRIDE, TASKS
 @pytest.mark.parametrize("name", TASKS)
 def test_rows_are_the_same_each_time_and_each_tells_its_name_once(name: str) -> None:
     task = TASKS[name]
-    rows, again = (list(task.rows(np.random.default_rng(5), 12)) for _ in range(2))
+    rows, again = (list(task.rows(np.random.default_rng(5), task.documents)) for _ in range(2))
     assert rows == again
     for number, row in enumerate(rows):
         for ids, mask, told, _second in row["documents"]:
             assert ids[1] == FIRST_NAME + number
-            assert sum(FIRST_NAME <= token < FIRST_NAME + 12 for token in ids) == 1
+            assert sum(FIRST_NAME <= token < FIRST_NAME + task.documents for token in ids) == 1
             assert len(ids) == len(mask) <= task.longest
             assert told is None or (len(told) == sum(mask) and all(len(one) == task.target_width for one in told))
 
