@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from azft.azureml.errors import Answer, blot, read, translate
@@ -81,6 +81,36 @@ def using(other: Clock) -> Iterator[None]:
         _clock.reset(before)
 
 
+Listener = Callable[[dict[str, Any]], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("azft_listener", default=None)
+_UNSAID = 1.0
+"""Seconds: a shorter wait, that nobody asked for, is not worth a line."""
+
+
+@contextmanager
+def telling(listener: Listener) -> Iterator[None]:
+    """Tell this listener of every wait in this block, when it begins: silence would look like a hang."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
+def tell_wait(what: str, answer: Answer, seconds: float, *, at_most: bool = False) -> None:
+    """Say that a wait begins, as {"event": "waiting", "what", "status", "asked", "seconds", "at_most"}.
+
+    `status` is of the answer that made us wait, None for no answer; `asked` says whether the service asked for a wait
+    (429, 503, or its Retry-After); `at_most` that it ends sooner when what is waited for shows up.
+    """
+    asked = answer.retry_after is not None or answer.status in (429, 503)
+    listener = _listener.get()
+    if listener is not None and seconds > 0 and (asked or seconds >= _UNSAID):
+        waiting = {"what": what, "status": answer.status, "asked": asked, "seconds": seconds, "at_most": at_most}
+        listener({"event": "waiting", **waiting})
+
+
 def default_patience() -> Patience:
     """The patience of the environment."""
     try:
@@ -127,6 +157,7 @@ def call(
                 wait = answer.retry_after
             if wait is None or time_is.now() + wait > deadline:
                 raise translate(error, what) from error
+            tell_wait(what, answer, wait)
             time_is.sleep(wait)
 
 

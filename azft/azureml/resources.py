@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from azft.azureml.errors import ConflictError, ServiceUnavailableError, SignInError
-from azft.azureml.patience import Patience, call, clock
+from azft.azureml.errors import Answer, ConflictError, ServiceUnavailableError, SignInError
+from azft.azureml.patience import Patience, call, clock, tell_wait
 from azft.errors import AzftError, UsageError
 from azft.tags import RUN_TAG, TAG
 
@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
 _SENDS = 3
 _LOOKS = (0.5, 1.0, 2.0, 4.0)
 """Seconds between looks for what an unclear answer may have created."""
-_LONGEST_WAIT = 60.0
+LONGEST_WAIT = 60.0
 _RENAME = "Give another name with --name, or end that one first."
 _NO_NAME = re.compile(r"\.*|.*[\s/\\?#%].*", re.DOTALL)
 _ABOVE = re.compile(r"SubscriptionNotFound|ResourceGroupNotFound|Services/workspaces/[^/']+' under resource group")
@@ -278,10 +278,16 @@ def settled(
                 raise
             failure: AzftError = error
             asked = error.answer.retry_after if error.answer else None
+            tell_wait(f"Making the {words}", error.answer or Answer(), longest_look(asked, _LOOKS), at_most=True)
             found = look_again(lambda: resources.get(kind, *names), asked, _LOOKS)
             if found is None and isinstance(error, ConflictError):
                 raise
     raise failure
+
+
+def longest_look(wait: float | None, pauses: Iterable[float]) -> float:
+    """Seconds that `look_again` waits at most."""
+    return min(wait or 0.0, LONGEST_WAIT) + sum(pauses)
 
 
 def look_again(look: Callable[[], Resource | None], wait: float | None, pauses: Iterable[float]) -> Resource | None:
@@ -291,7 +297,7 @@ def look_again(look: Callable[[], Resource | None], wait: float | None, pauses: 
     """
     time_is = clock()
     if wait:
-        time_is.sleep(min(wait, _LONGEST_WAIT))
+        time_is.sleep(min(wait, LONGEST_WAIT))
     for pause in (*pauses, None):
         if (found := look()) is not None or pause is None:
             return found

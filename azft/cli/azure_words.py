@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from azft.cli.views import size
+from azft.cli.views import duration, size
 
 Event = Mapping[str, Any]
+
+
+def _waiting(event: Event) -> str:
+    status = f" ({event['status']})" if event["status"] else ""
+    why = f"Azure asks to wait{status}" if event["asked"] else f"no clear answer from Azure{status}"
+    return f"{event['what']}: {why}; waiting {'up to ' if event['at_most'] else ''}{duration(event['seconds'])}"
+
 
 _WORDS: dict[str, Callable[[Event], str]] = {
     "workspace": lambda e: (
@@ -21,6 +28,7 @@ _WORDS: dict[str, Callable[[Event], str]] = {
     "model-unchecked": lambda e: f"{e['message']} Whether the registry has the model, the job will find out.",
     "compute": lambda e: f"making the cluster {e['name']}" + (f" of {e['vm_size']}" if e.get("vm_size") else ""),
     "marketplace": lambda e: f"subscribing to {e['model']} in the marketplace, which accepts the offer's terms",
+    "waiting": _waiting,
     "unreachable": lambda e: f"{e['message']} The run goes on; still looking.",
     "reachable": lambda _: "Azure answers again.",
 }

@@ -263,6 +263,7 @@ class AzureMode:
         """The same while the run is held. `absent`: somebody has just looked, and there is no such job."""
         from azft.azureml.computes import ensure_compute
         from azft.azureml.marketplace import ensure_subscription
+        from azft.azureml.patience import telling
         from azft.azureml.registry_facts import require_model
         from azft.azureml.submission import find_job, submit_once
         from azft.azureml.watching import mark_submitted
@@ -271,23 +272,24 @@ class AzureMode:
         job = str(run.azure["job"])
         attempt = len(run.azure["jobs"])
         try:
-            found = None if absent else find_job(connection, job, plan.hash)
-            if found is None:
-                run.set_state(RunState.QUEUED, message="It is being sent to Azure.", attempt=attempt)
-                write_json(run.folder / "environment.json", describe_environment(plan.recipe_path.parent))
-                tell({"event": "run-started", "run": run.name, "job": job, "folder": str(run.folder)})
-                require_model(connection, plan.target.model_id, on_event=tell)  # first: nothing is made for a typo
-                ensure_compute(connection, plan, create=self.access.create_compute, on_event=tell)
-                if plan.target.marketplace:
-                    ensure_subscription(connection, plan.target.model_id, on_event=tell)
-                code = self._stage(run, plan)
-                done = submit_once(
-                    connection, plan, name=job, run=run.name, code=code, parameters=run.folder / "parameters",
-                    force=force, on_event=tell,
-                )  # fmt: skip
-                found, started = done.job, done.started
-            else:
-                started = False
+            with telling(tell):
+                found = None if absent else find_job(connection, job, plan.hash)
+                if found is None:
+                    run.set_state(RunState.QUEUED, message="It is being sent to Azure.", attempt=attempt)
+                    write_json(run.folder / "environment.json", describe_environment(plan.recipe_path.parent))
+                    tell({"event": "run-started", "run": run.name, "job": job, "folder": str(run.folder)})
+                    require_model(connection, plan.target.model_id, on_event=tell)  # first: nothing is made for a typo
+                    ensure_compute(connection, plan, create=self.access.create_compute, on_event=tell)
+                    if plan.target.marketplace:
+                        ensure_subscription(connection, plan.target.model_id, on_event=tell)
+                    code = self._stage(run, plan)
+                    done = submit_once(
+                        connection, plan, name=job, run=run.name, code=code, parameters=run.folder / "parameters",
+                        force=force, on_event=tell,
+                    )  # fmt: skip
+                    found, started = done.job, done.started
+                else:
+                    started = False
             mark_submitted(run, found)
             run.set_state(RunState.QUEUED, attempt=attempt)
         except AzftError as error:

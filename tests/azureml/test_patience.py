@@ -7,7 +7,7 @@ import pytest
 
 from azft.azureml import patience
 from azft.azureml.errors import LimitError, MissingRoleError, ServiceUnavailableError
-from azft.azureml.patience import Clock, Patience, call, using
+from azft.azureml.patience import Clock, Patience, call, telling, using
 from azft.errors import UsageError
 from tests.azureml.test_errors import arm, http_error
 
@@ -128,3 +128,15 @@ def test_what_is_no_requests_fault_passes_through(time: Time) -> None:
 
 def test_the_waits_never_exceed_the_longest() -> None:
     assert list(Patience(attempts=8, first=1, longest=5).waits()) == [1, 2, 4, 5, 5, 5, 5]
+
+
+def test_a_wait_that_the_service_asks_for_is_told_before_it_begins(time: Time) -> None:
+    told: list[tuple[float, dict[str, Any]]] = []
+    answer = answers(http_error(500), http_error(429, **{"retry-after": "17"}), http_error(503), "done")
+    with telling(lambda event: told.append((time.now(), event))):
+        call("Reading the workspace", answer)
+    wait = {"event": "waiting", "what": "Reading the workspace", "asked": True, "at_most": False}
+    assert told == [  # half a second after the 500 nobody asked for, and it is not worth a line
+        (0.5, {**wait, "status": 429, "seconds": 17.0}),
+        (17.5, {**wait, "status": 503, "seconds": 2.0}),
+    ]

@@ -93,6 +93,34 @@ def test_the_wait_that_the_service_asks_for_is_kept(azure: Azure, shop: Toy, pla
     assert 11.0 in azure.time.slept
 
 
+@pytest.mark.parametrize(
+    ("fault", "params", "longest"),
+    [("throttled", {"retry_after": 11}, 26.5), ("server-error", {"status": 503}, 15.5)],
+)
+def test_a_wait_for_the_job_is_told_at_once(
+    azure: Azure, shop: Toy, plan: Plan, fault: str, params: dict[str, Any], longest: float
+) -> None:
+    azure.fault(fault, method="PUT", path=JOBS, times=1, params=params)
+    events: list[dict[str, Any]] = []
+    slept: list[int] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "waiting":
+            slept.append(len(azure.time.slept))
+        events.append(event)
+
+    before = len(azure.time.slept)
+    MaasMode(shop.root).submit(plan, wait=False, on_event=listen)
+    waits = [event for event in events if event["event"] == "waiting"]
+    assert waits == [
+        {
+            "event": "waiting", "what": "Submitting the job", "status": params.get("status", 429), "asked": True,
+            "seconds": longest, "at_most": True,
+        }
+    ]  # fmt: skip
+    assert slept == [before]  # told first, waited then
+
+
 def test_a_job_that_is_not_visible_yet_is_waited_for_and_not_sent_twice(azure: Azure, shop: Toy, plan: Plan) -> None:
     azure.fault("answer-lost", method="PUT", path=JOBS, times=1)
     azure.fault("not-visible-yet", path=JOBS, times=1)

@@ -25,6 +25,14 @@ from azft.cli.progress import Plain
             {"event": "marketplace", "model": "m"},
             "subscribing to m in the marketplace, which accepts the offer's terms",
         ),
+        (
+            {"event": "waiting", "what": "Reading", "status": 429, "asked": True, "seconds": 17.0, "at_most": False},
+            "Reading: Azure asks to wait (429); waiting 17 s",
+        ),
+        (
+            {"event": "waiting", "what": "Making", "status": None, "asked": False, "seconds": 15.5, "at_most": True},
+            "Making: no clear answer from Azure; waiting up to 16 s",
+        ),
         ({"event": "unreachable", "message": "No answer."}, "No answer. The run goes on; still looking."),
         ({"event": "reachable"}, "Azure answers again."),
         (
