@@ -44,6 +44,9 @@ class Task:
     """The column that is learned; the others come before it. None: the first column says by itself what is learned."""
     prompt: str = ""
     """How the columns before the target make the prompt, with {column} in the places of their values."""
+    asked: str = "prompt"
+    told: str = "answer"
+    """What findings call the part of a row that is given, and the part that is learned."""
     encoder: str | None = None
     encoder_decoder: str | None = None
     """The rendering for models of these kinds; None: they can't do the task. `rendering` is a decoder's."""
@@ -77,6 +80,7 @@ TASKS: dict[str, Task] = {
                 Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
             ),
             rendering="chat",
+            asked="conversation",
             metrics=("loss", "perplexity", "token_accuracy"),
         ),
         Task(
@@ -90,6 +94,7 @@ TASKS: dict[str, Task] = {
                        aliases=("output", "response", "ground_truth")),
             ),
             rendering="text",
+            told="completion",
             metrics=("loss", "perplexity", "token_accuracy"),
             forms=(("text",), ("prompt", "completion")),
             target="completion",
@@ -105,6 +110,7 @@ TASKS: dict[str, Task] = {
                        aliases=("answer", "response", "output", "ground_truth")),
             ),
             rendering="prompt",
+            asked="question",
             metrics=("loss", "perplexity", "token_accuracy", "exact_match", "f1"),
             target="answers",
             encoder_decoder="source-target",
@@ -121,6 +127,8 @@ TASKS: dict[str, Task] = {
                        aliases=("translation", "output", "tgt", "completion", "ground_truth")),
             ),
             rendering="prompt",
+            asked="source",
+            told="translation",
             metrics=("loss", "perplexity", "token_accuracy", "bleu", "chrf"),
             target="target",
             encoder_decoder="source-target",
@@ -136,6 +144,8 @@ TASKS: dict[str, Task] = {
                        aliases=("highlights", "output", "completion", "ground_truth")),
             ),
             rendering="prompt",
+            asked="document",
+            told="summary",
             metrics=("loss", "perplexity", "token_accuracy", "rouge1", "rouge2", "rougeL"),
             target="summary",
             encoder_decoder="source-target",
@@ -157,6 +167,8 @@ TASKS: dict[str, Task] = {
                        required=False, aliases=("categories", "topics", "classes")),
             ),
             rendering="class",
+            asked="text",
+            told="label",
             metrics=("loss", "accuracy", "f1_macro", "f1_micro", "subset_accuracy"),
             forms=(("text", "label"), ("text", "labels")),
             target="label",
@@ -172,6 +184,8 @@ TASKS: dict[str, Task] = {
                        aliases=("ner_tags", "pos_tags", "labels")),
             ),
             rendering="tag",
+            asked="text",
+            told="row of tags",
             metrics=("loss", "accuracy", "precision", "recall", "f1"),
             target="tags",
             encoder="tag",
@@ -187,6 +201,7 @@ TASKS: dict[str, Task] = {
                        aliases=("abc", "tune", "abc notation", "output")),
             ),
             rendering="prompt",
+            told="tune",
             metrics=("loss", "perplexity", "token_accuracy", "abc_parses"),
             target="completion",
             encoder_decoder="source-target",
@@ -201,6 +216,7 @@ TASKS: dict[str, Task] = {
                 Column("completion", "text", "the picture, a whole <svg>", aliases=("svg", "output")),
             ),
             rendering="prompt",
+            told="picture",
             metrics=("loss", "perplexity", "token_accuracy", "svg_parses", "svg_draws"),
             target="completion",
             encoder_decoder="source-target",
@@ -218,6 +234,7 @@ TASKS: dict[str, Task] = {
                 Column("tools", "tools", "the functions the assistant may call, in OpenAI's format", required=False),
             ),
             rendering="pair",
+            told="pair of answers",
             metrics=("loss", "reward_accuracy", "reward_margin"),
             target="chosen",
         ),

@@ -26,6 +26,7 @@ from azft.data.workers import Piece, scan_in_processes
 from azft.files import sha256_file
 from azft.findings import Finding, Severity, by_severity, has_errors
 from azft.recipe_file import RecipeFile
+from azft.tasks import TASKS
 
 ROLES = ("train", "validation", "test")
 _ROLE_NAMES = {"train": "training", "validation": "validation", "test": "test"}
@@ -259,6 +260,11 @@ def _count_rows(file: _File) -> None:
 
 
 def _compare(files: list[_File], task: str, columns: Mapping[str, str], near: bool) -> None:
+    words = {"asked": TASKS[task].asked, "told": TASKS[task].told}
+
+    def add(file: _File, problem: Problem, line: int | None) -> None:
+        file.tally.add(Problem(problem.code, {**problem.values, **words}), line)
+
     different: list[_File] = []
     for file in files:
         twin = next((other for other in different if other.path.samefile(file.path)), None)
@@ -266,15 +272,15 @@ def _compare(files: list[_File], task: str, columns: Mapping[str, str], near: bo
             file.tally.add(Problem("same-file", {"other": _ROLE_NAMES[twin.role]}), None)
             continue
         for problem, row_line in duplicates.within(file.hashes):
-            file.tally.add(problem, row_line)
+            add(file, problem, row_line)
         for other in different:
             for problem, row_line in duplicates.between(file.hashes, other.hashes):
-                file.tally.add(problem, row_line)
+                add(file, problem, row_line)
         different.append(file)
     if near and different:
         known = [NearFile(f.path, f.hashes, f.scan.signatures) for f in different if f.scan.signatures is not None]
         for number, problem, line in near_duplicates(known, task, columns):
-            different[number].tally.add(problem, line)
+            add(different[number], problem, line)
 
 
 def _shown_path(path: Path) -> str:

@@ -12,6 +12,7 @@ from azft.data.lane import RowText
 from azft.data.near_duplicates import PROMPT_THRESHOLD, THRESHOLD, as_bands, candidates, similarity, squeezed
 from azft.data.rows import RowChecker
 from azft.data.rules import Problem
+from azft.tasks import TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ def near_duplicates(
         report(
             "near-prompt-leak",
             "",
-            "{:.0%} of the prompt is the same",
+            f"{{:.0%}} of the {TASKS[task].asked} is the same",
             {k: v for k, v in prompts.items() if k not in rows},
         )
         capped |= more

@@ -258,7 +258,7 @@ def test_a_similar_prompt_with_an_unlike_answer_in_held_out_data_is_found(tmp_pa
     validation = write(tmp_path / "validation.jsonl", [chat(sentence(7, 40) + " please", sentence(5000, 40))])
     problems = found(check(train, validation), *PAIRS)
     assert [(name, code, line) for name, code, line, _ in problems] == [("validation", "near-prompt-leak", 1)]
-    assert "of the prompt is the same as on line 8 of the training data" in problems[0][3]
+    assert "of the conversation is the same as on line 8 of the training data" in problems[0][3]
 
 
 def test_another_system_turn_makes_another_prompt(tmp_path: Path) -> None:
@@ -273,3 +273,37 @@ def test_a_comparison_that_is_cut_short_says_so(tmp_path: Path, monkeypatch: pyt
     assert not found(check(write(tmp_path / "all.jsonl", rows)), "near-capped")
     monkeypatch.setattr(near_pairs, "MAX_PAIRS", 1)
     assert len(found(check(write(tmp_path / "few.jsonl", rows)), "near-capped")) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "words"),
+    [
+        (
+            "chat-completion",
+            [chat("Open?", "Yes"), chat("Open?", "No")],
+            "conversation is line 1's, with another answer.",
+        ),
+        (
+            "text-classification",
+            [{"text": "Open?", "label": "question"}, {"text": "Open?", "label": "order"}],
+            "text is line 1's, with another label.",
+        ),
+        (
+            "translation",
+            [{"source": "Open?", "target": "Offen?"}, {"source": "Open?", "target": "Ouvert ?"}],
+            "source is line 1's, with another translation.",
+        ),
+        (
+            "token-classification",
+            [{"tokens": ["Ann"], "tags": ["B-PER"]}, {"tokens": ["Ann"], "tags": ["O"]}],
+            "text is line 1's, with another row of tags.",
+        ),
+    ],
+    ids=str,
+)
+def test_contradictions_are_told_in_the_words_of_the_task(
+    task: str, rows: list[dict[str, Any]], words: str, tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.jsonl", rows)
+    problems = found(check_files(task, {}, {"train": train}, processes=1), "conflicting-answers")
+    assert [message for *_, message in problems] == [f"The {words}"]
