@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from azft.errors import MissingDependencyError
@@ -27,6 +28,24 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 LOCAL_MODE = ("data", "train", "azure")
 """Extras without which nothing can be trained on this machine."""
+
+
+METRIC_PACKAGES: dict[str, tuple[str, str]] = {
+    "bleu": ("sacrebleu", "sacrebleu"),
+    "chrf": ("sacrebleu", "sacrebleu"),
+    "rouge1": ("rouge_score", "rouge-score"),
+    "rouge2": ("rouge_score", "rouge-score"),
+    "rougeL": ("rouge_score", "rouge-score"),
+}
+"""Metrics that a package measures: the module that is imported, and the package that brings it (of extra `train`)."""
+
+
+def require_metrics(metrics: Iterable[str]) -> None:
+    """Raise `MissingDependencyError` for the first metric whose package is not installed; nothing is imported."""
+    for metric in metrics:
+        module, package = METRIC_PACKAGES.get(metric, (None, metric))
+        if module is not None and importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(package, extra="train", purpose=f"Measuring {metric}")
 
 
 @contextmanager

@@ -48,6 +48,8 @@ class PrepareParameters(Parameters):
     max_length: int
     packing: bool
     seed: int
+    measures: tuple[str, ...] = ()
+    """What the last step will measure: this one, the first, refuses a package that is missing for it."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
@@ -63,6 +65,7 @@ class PrepareParameters(Parameters):
             max_length=training.max_length,
             packing=training.packing,
             seed=training.seed,
+            measures=recipe.measures,
         )
 
 

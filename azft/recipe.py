@@ -336,6 +336,11 @@ class Recipe(Section):
         return self.technique.merges if self.output.merge is None else self.output.merge
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics that evaluation is to report; without written answers those over texts are among them in vain."""
+        return TASKS[self.task].metrics if self.evaluation.generate_rows else ()
+
+    @property
     def learning_rate(self) -> float:
         """The peak learning rate: the recipe's, else the technique's default."""
         return self.training.learning_rate or self.technique.default_learning_rate

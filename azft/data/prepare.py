@@ -27,6 +27,7 @@ from azft.data.split import choose_validation, place_of
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import context_length, load_tokenizer
 from azft.errors import FindingsError
+from azft.extras import require_metrics
 from azft.findings import Finding, by_severity, has_errors
 from azft.parameters import PrepareParameters
 
@@ -50,8 +51,10 @@ def prepare(
     """Make the dataset folder `output` (see `azft.data.dataset`) from rows, for the tokenizer and template in `model`.
 
     `progress` gets one line for each thing done; None writes them to stdout. Raises `FindingsError` with all that is
-    wrong with the rows, `RefusalError` for a chat template that can't be trained on.
+    wrong with the rows, `RefusalError` for a chat template that can't be trained on, `MissingDependencyError` when
+    evaluation will need a package that isn't here.
     """
+    require_metrics(parameters.measures)
     say = progress or _write_line
     given = {"train": train, "validation": validation, "test": test}
     files = {split: path for split, path in given.items() if path is not None}

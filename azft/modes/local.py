@@ -17,7 +17,7 @@ from pathlib import Path
 
 import azft
 from azft.errors import AzftError, InterruptedRunError, JobFailedError, UsageError
-from azft.extras import EXTRAS
+from azft.extras import EXTRAS, METRIC_PACKAGES
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent, ignore, read_plan
 from azft.modes.local_work import carry_out
@@ -173,7 +173,10 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
     for extra in (recipe_file.recipe.technique.needs, recipe_file.recipe.distribution.needs):
         if extra is not None:
             needed += [(package, package, extra) for package in EXTRAS[extra][1]]
-    for module, package, extra in needed:
+    needed += [
+        (*METRIC_PACKAGES[metric], "train") for metric in recipe_file.recipe.measures if metric in METRIC_PACKAGES
+    ]
+    for module, package, extra in dict.fromkeys(needed):
         if importlib.util.find_spec(module) is None:
             fix = f"Install it with: pip install 'azft[{extra}]'"
             yield Finding("local-not-installed", Severity.ERROR, f"Local mode needs the package `{package}`.", fix)

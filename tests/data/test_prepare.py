@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from azft.data.prepare import _split_off, prepare
 from azft.data.readers import Row
 from azft.data.split import choose_validation, place_of
 from azft.data.tokenizer import load_tokenizer
-from azft.errors import FindingsError
+from azft.errors import FindingsError, MissingDependencyError
 from azft.files import sha256_tree
 from azft.parameters import PrepareParameters
 from tests.helpers.tokens import tokenizer_folder
@@ -194,6 +195,18 @@ def test_long_rows_go_the_way_the_recipe_says(long_rows: str, documents: int, mo
         assert learned(tmp_path / "d", "train", model)[4:7] != []
         joined = "".join(learned(tmp_path / "d", "train", model))
         assert joined == "".join(f"{row['messages'][1]['content']}<|end|>" for row in rows)
+
+
+def test_a_package_that_evaluation_will_need_is_missed_before_a_row_is_read(
+    model: Path, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sacrebleu" else find(name))
+    with pytest.raises(MissingDependencyError, match="Measuring bleu needs the package `sacrebleu`") as caught:
+        run(model, tmp_path / "d", files, measures=("loss", "bleu"))
+    assert "pip install 'azft[train]'" in caught.value.fix
+    assert not (tmp_path / "d").exists()
+    run(model, tmp_path / "d", files, measures=("loss", "rougeL"))
 
 
 def test_long_rows_are_errors_where_the_recipe_says_so(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -16,8 +17,11 @@ import pytest
 
 from azft.errors import FindingsError, InterruptedRunError, JobFailedError, StalePlanError
 from azft.findings import Finding, Severity
+from azft.modes import local
 from azft.modes.local import LocalMode
 from azft.plan import Plan
+from azft.recipe import Recipe
+from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState
 from tests.helpers.toy import Toy
 
@@ -343,3 +347,21 @@ def test_watching_stops_without_stopping_the_run(toy: Toy, mode: LocalMode, monk
     assert run.state in {RunState.PREPARING, RunState.RUNNING}
     toy.release("finetune")
     assert run.wait(timeout=60).state is RunState.COMPLETED
+
+
+def test_a_plan_asks_for_the_packages_of_the_tasks_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    missing = {"sacrebleu", "rouge_score"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
+    for task, rows, asked in (
+        ("translation", 64, ["sacrebleu"]),
+        ("summarization", 64, ["rouge-score"]),
+        ("summarization", 0, []),  # nothing is written, so nothing is measured
+        ("chat-completion", 64, []),
+    ):
+        recipe = Recipe.model_validate(
+            {"name": "x", "task": task, "model": "m", "data": {"train": "t"}, "evaluation": {"generate_rows": rows}}
+        )
+        found = local._machine_findings(RecipeFile(recipe, tmp_path / "recipe.yaml", {}), 1)
+        named = [one.message.split("`")[1] for one in found if one.code == "local-not-installed"]
+        assert named == asked, task
