@@ -61,7 +61,7 @@ class PrepareParameters(Parameters):
             validation_split=None if data.validation else data.validation_split,
             prompt=data.prompt,
             labels=tuple(data.labels),
-            long_rows=data.long_rows,
+            long_rows=recipe.long_rows,
             max_length=training.max_length,
             packing=training.packing,
             seed=training.seed,

@@ -30,6 +30,11 @@ def _known_task(name: str) -> str:
 TaskName = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
+_LONG_ROWS = "drop, but " + " and ".join(
+    f"{task.long_rows} for {name}" for name, task in TASKS.items() if task.long_rows != "drop"
+)
+
+
 class Data(Section):
     """Which files hold the rows, and what to do with them. Paths are relative to the recipe."""
 
@@ -58,10 +63,10 @@ class Data(Section):
         description="The labels of a classification, in the order of their numbers; by default all that the training "
         "rows have, by name.",
     )
-    long_rows: Literal["drop", "truncate", "split", "error"] = Field(
-        "drop",
+    long_rows: Literal["drop", "truncate", "split", "error"] | None = Field(
+        None,
         description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "
-        "pieces that each see only themselves, or refused.",
+        f"pieces that each see only themselves, or refused; by default {_LONG_ROWS}.",
     )
 
     @model_validator(mode="after")
@@ -334,6 +339,11 @@ class Recipe(Section):
     def merges(self) -> bool:
         """Whether an adapter is merged: as the recipe says, else wherever it is possible."""
         return self.technique.merges if self.output.merge is None else self.output.merge
+
+    @property
+    def long_rows(self) -> Literal["drop", "truncate", "split", "error"]:
+        """What becomes of rows that are too long: as the recipe says, else as the task has it."""
+        return self.data.long_rows or TASKS[self.task].long_rows
 
     @property
     def measures(self) -> tuple[str, ...]:

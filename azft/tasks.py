@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Task:
     """The column that is learned; the others come before it. None: the first column says by itself what is learned."""
     prompt: str = ""
     """How the columns before the target make the prompt, with {column} in the places of their values."""
+    long_rows: Literal["drop", "truncate", "split"] = "drop"
+    """What becomes of rows that are too long where the recipe doesn't say: what is read loses little by a cut, what is
+    written loses its end, and every word that has a tag is worth a piece."""
     asked: str = "prompt"
     told: str = "answer"
     """What findings call the part of a row that is given, and the part that is learned."""
@@ -167,6 +171,7 @@ TASKS: dict[str, Task] = {
                        required=False, aliases=("categories", "topics", "classes")),
             ),
             rendering="class",
+            long_rows="truncate",
             asked="text",
             told="label",
             metrics=("loss", "accuracy", "f1_macro", "f1_micro", "subset_accuracy"),
@@ -184,6 +189,7 @@ TASKS: dict[str, Task] = {
                        aliases=("ner_tags", "pos_tags", "labels")),
             ),
             rendering="tag",
+            long_rows="split",
             asked="text",
             told="row of tags",
             metrics=("loss", "accuracy", "precision", "recall", "f1"),

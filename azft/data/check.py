@@ -25,6 +25,7 @@ from azft.data.template_trial import TemplateTrial
 from azft.data.workers import Piece, scan_in_processes
 from azft.files import sha256_file
 from azft.findings import Finding, Severity, by_severity, has_errors
+from azft.recipe import Recipe
 from azft.recipe_file import RecipeFile
 from azft.tasks import TASKS
 
@@ -116,12 +117,19 @@ def check_data(
         files,
         near=near_duplicates,
         processes=processes,
-        lengths=None if lengths is None else Lengths(lengths, limit, source, FATES[data.long_rows]),
+        lengths=None if lengths is None else Lengths(lengths, limit, source, _fate(recipe)),
         trial=trial,
         validation_split=None if data.validation else data.validation_split,
         labels=tuple(data.labels),
     )
     return replace(report, findings=tuple(by_severity([*report.findings, *guesses])))
+
+
+def _fate(recipe: Recipe) -> str:
+    """What becomes of a long row, and who says so; "" stops the run."""
+    if recipe.data.long_rows is not None:
+        return FATES[recipe.long_rows]
+    return f"{FATES[recipe.long_rows]} ({recipe.task}'s default)"
 
 
 def check_files(

@@ -63,6 +63,7 @@ def test_commented_out_values_are_the_defaults(tmp_path: Path) -> None:
     plain = recipe.to_dict()
     assert plain["output"]["merge"] is None  # wherever it is possible, which here it is
     plain["output"]["merge"] = recipe.merges
+    plain["data"]["long_rows"] = recipe.long_rows  # the task's
     for key, value in (
         ("technique.dropout", 0.0),
         ("training.schedule", "cosine"),

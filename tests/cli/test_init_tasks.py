@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import azft as package
+from azft.tasks import TASKS as TASK_TABLE
 from azft.training.abc_notation import parses_as_abc
 from azft.training.svg_pictures import draws_something, parses_as_svg
 from scripts.make_example_rows import COUNTS, TASKS, files
@@ -34,14 +35,17 @@ def test_the_rows_are_what_the_script_writes(task: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_commented_out_values_are_the_defaults(task: str, tmp_path: Path) -> None:
     scaffold = package.init(tmp_path, task=task)
-    text, plain = scaffold.recipe.read_text(), package.load_recipe(scaffold.recipe).recipe.to_dict()
+    recipe = package.load_recipe(scaffold.recipe).recipe
+    text, plain = scaffold.recipe.read_text(), recipe.to_dict()
+    assert plain["data"]["long_rows"] is None
+    plain["data"]["long_rows"] = recipe.long_rows
     shown = {
         "technique.dropout": "# dropout: 0.0",
         "training.schedule": "# schedule: cosine",
         "training.warmup_ratio": "# warmup_ratio: 0.03",
         "training.precision": "# precision: auto",
         "training.seed": "# seed: 42",
-        "data.long_rows": "# long_rows: drop",
+        "data.long_rows": f"# long_rows: {TASK_TABLE[task].long_rows}",
         "data.validation_split": "# validation_split: 0.1",
         "distribution.strategy": "#   strategy: none",
     }

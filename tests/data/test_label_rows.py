@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from azft.data.check import check_files
+from azft.data.check import check_data, check_files
 from azft.data.column_names import guess_columns
 from azft.data.documents import Counts
 from azft.data.encoded import Encoded
@@ -20,6 +20,9 @@ from azft.data.scan import scan_file
 from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import ModelTokenizer, load_tokenizer
 from azft.data.workers import Piece, scan_in_processes
+from azft.parameters import PrepareParameters
+from azft.recipe import Recipe
+from azft.recipe_file import RecipeFile
 from azft.training.stand_in import SpecialTokens, StandInSpec, make
 from tests.helpers.tokens import CORPUS
 
@@ -289,3 +292,22 @@ def test_an_encoder_decoder_classifies_nothing(encoder: ModelTokenizer) -> None:
 
     with pytest.raises(RefusalError, match="can't do text-classification"):
         renderer_for(CLASS, replace(encoder, model_kind="encoder-decoder"), Rendering(labels=("a", "b")))
+
+
+def test_a_long_text_is_read_as_far_as_it_fits_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:
+    """Left out, as where answers are written, a classification would lose most of its rows."""
+
+    def said(task: str, **data: Any) -> tuple[str, str]:
+        row = {"text": "word " * 30, "label": "a", "tokens": ["a"] * 30, "tags": ["O"] * 30}
+        file = write(tmp_path / "train.jsonl", row)
+        values = {"name": "x", "task": task, "model": "m", "data": {"train": str(file), **data}}
+        recipe = Recipe.model_validate(values | {"training": {"max_length": 16}})
+        read = RecipeFile(recipe, tmp_path / "recipe.yaml", {})
+        report = check_data(read, near_duplicates=False, lengths=lambda rows: [99] * len(rows))
+        (long,) = (f.message for f in report.findings if f.code == "data-long-row")
+        return PrepareParameters.of(recipe).long_rows, long.partition("of training.max_length: ")[2]
+
+    cut, pieces = "it is cut off at the end", "it is cut into pieces"
+    assert said(CLASS) == ("truncate", f"{cut} ({CLASS}'s default).")
+    assert said(TAGS) == ("split", f"{pieces} ({TAGS}'s default).")
+    assert said(CLASS, long_rows="drop") == ("drop", "it is left out.")
