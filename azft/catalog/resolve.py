@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from azft.errors import ExitCode, FindingsError, NotFoundError
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
 from azft.tasks import TASKS
+from azft.techniques import LowRank
 from azft.training.stand_in import StandInSpec, make
 from azft.training.stand_in_architectures import ARCHITECTURES
 
@@ -287,8 +289,24 @@ def _stand_in(request: _Request, *, wanted: bool, broken: list[str] | None = Non
         identity=spec.identity,
         description=f"a stand-in: {shape}, random weights",
         context_length=context_length,
-        findings=(request.finding("stand-in", severity, message, fix),),
+        findings=(request.finding("stand-in", severity, message, fix), *_fewer_layers(recipe_file, spec.layers)),
     )
+
+
+def _fewer_layers(recipe_file: RecipeFile, layers: int) -> Iterator[Finding]:
+    """Said where the technique names layers that a stand-in has not: its last one takes their place."""
+    technique = recipe_file.recipe.technique
+    named = technique.layers if isinstance(technique, LowRank) else []
+    beyond = [number for number in named if number >= layers]
+    if beyond:
+        yield Finding(
+            "model-stand-in-layers",
+            Severity.INFO,
+            f"The stand-in has {layers} layers, so its last one (number {layers - 1}) is adapted in place of "
+            f"{', '.join(map(str, beyond))}. The model itself is held to the numbers.",
+            file=str(recipe_file.path),
+            line=recipe_file.line_of("technique", "layers"),
+        )
 
 
 def _context_length(folder: Path) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from azft.errors import UsageError
 from azft.techniques import Dora, LowRank, Qlora
 from azft.training import adapters
+from azft.training.stand_in import MARK
 
 _FUSED = {
     "q_proj": ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack"),
@@ -30,6 +31,8 @@ _FUSED = {
 Batches = Callable[[int], Iterator[dict[str, Any]]]
 """Least number of tokens in each -> batches of training data as a model's arguments."""
 
+_NUMBER = re.compile(r"\.(\d+)\.")
+"""A layer's number in a module's name."""
 _EVA_BATCHES = 16
 """Batches that EVA sees, over and over until its directions settle; its paper settles within some hundred sequences."""
 _EVA_SPREAD = 2.0
@@ -95,6 +98,7 @@ def prepare(model: Any, technique: LowRank, batches: Batches | None = None) -> A
     from peft import EvaConfig, LoraConfig
     from transformers.pytorch_utils import Conv1D
 
+    technique = fitted(model, technique)
     targets = resolve_targets(model, technique.target_modules)
     adapted = _adapted(model, targets, technique.layers)
     _check_patterns(technique, adapted)
@@ -126,12 +130,32 @@ def prepare(model: Any, technique: LowRank, batches: Batches | None = None) -> A
     return wrapped
 
 
+def fitted(model: Any, technique: LowRank) -> LowRank:
+    """The technique as a stand-in can take it, which has fewer layers: numbers beyond them mean its last one.
+
+    Any other model's is as the recipe has it, and a layer that is missing there is refused.
+    """
+    if not getattr(model.config, MARK, False):
+        return technique
+    last = max((int(found[1]) for name in linear_modules(model) if (found := _NUMBER.search(name))), default=0)
+
+    def clipped(pattern: Mapping[str, Any]) -> dict[str, Any]:
+        return {_NUMBER.sub(lambda n: f".{min(int(n[1]), last)}.", name): value for name, value in pattern.items()}
+
+    changes = {
+        "layers": sorted({min(layer, last) for layer in technique.layers}),
+        "rank_pattern": clipped(technique.rank_pattern),
+        "alpha_pattern": clipped(technique.alpha_pattern),
+    }
+    return technique.model_copy(update={key: new for key, new in changes.items() if new != getattr(technique, key)})
+
+
 def _adapted(model: Any, targets: Sequence[str], layers: Sequence[int]) -> dict[str, torch.nn.Module]:
     """The modules that will be adapted; with `layers`, those under a numbered list of blocks with such a number."""
     modules = {n: m for n, m in model.named_modules() if any(n == t or n.endswith(f".{t}") for t in targets)}
     if not layers:
         return modules
-    numbers = {name: int(found[1]) for name in modules if (found := re.search(r"\.(\d+)\.", name))}
+    numbers = {name: int(found[1]) for name in modules if (found := _NUMBER.search(name))}
     missing = sorted(set(layers) - set(numbers.values()))
     if missing:
         last = max(numbers.values(), default=-1)

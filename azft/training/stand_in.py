@@ -22,6 +22,8 @@ from azft.training.stand_in_weights import random_weights
 if TYPE_CHECKING:
     import tokenizers
 
+MARK = "azft_stand_in"
+"""A key of its config.json, by which a step knows that a model is one."""
 _TEXT_LIMIT = 4 << 20
 """Characters of training text that the tokenizer sees: more costs seconds and changes little at this vocabulary."""
 
@@ -67,7 +69,7 @@ class StandInSpec(BaseModel):
     intermediate_size: int = Field(512, ge=8)
     context_length: int = Field(4096, ge=8)
     seed: int = 0
-    format: int = 1
+    format: int = 2
     """Raised when this module writes something else for the same spec, so that cached stand-ins are made again."""
 
     @classmethod
@@ -109,7 +111,7 @@ def make(spec: StandInSpec, output: Path) -> None:
         write_json(folder / "tokenizer_config.json", _tokenizer_config(spec))
         if spec.chat_template is not None:
             write_text(folder / "chat_template.jinja", spec.chat_template)
-        write_json(folder / "config.json", config)
+        write_json(folder / "config.json", config | {MARK: True})
         if architecture.writes:
             write_json(folder / "generation_config.json", _generation_config(spec, ids))
         weights = dict(random_weights(spec, architecture, tokenizer.get_vocab_size()))

@@ -117,6 +117,15 @@ def test_a_stand_in_of_a_folder_takes_its_architecture(recipe: MakeRecipe, model
     assert (resolved.spec.architecture, resolved.context_length) == ("Qwen2ForCausalLM", 99)
 
 
+def test_layers_that_a_stand_in_has_not_are_said(recipe: MakeRecipe) -> None:
+    def said(*overrides: str) -> list[str]:
+        return [one.message for one in resolve_model(recipe("Phi-4", "stand-in", *overrides)).findings[1:]]
+
+    (message,) = said("technique.layers=[1, 20, 39]")
+    assert message.startswith("The stand-in has 2 layers, so its last one (number 1) is adapted in place of 20, 39.")
+    assert said("technique.layers=[0, 1]") == said() == said("technique.name=freeze", "technique.layers=30") == []
+
+
 def test_a_copy_in_azfts_cache_is_found_by_every_name(recipe: MakeRecipe) -> None:
     make_model(model_folder("smollm2-135m-instruct"))
     for name in ("SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from azft.errors import MissingDependencyError, UsageError
 from azft.recipe import Recipe
-from azft.training import models
+from azft.training import models, stand_in
 from azft.training.techniques import TrainingData, prepare
 from tests.training.technique_rows import row
 from tests.training.tiny import open_train, random_documents, save_model, tiny_dataset, tiny_model, write_tiny_dataset
@@ -47,6 +47,18 @@ def test_a_recipe_that_contradicts_itself_is_refused(technique: dict[str, Any], 
     with pytest.raises(ValidationError) as caught:
         recipe(technique)
     assert said in str(caught.value)
+
+
+def test_a_stand_in_takes_its_last_layer_for_those_that_only_the_model_has(tmp_path: Path) -> None:
+    technique = row({"name": "lora", "layers": [0, 20, 31], "rank_pattern": {"layers.20.mlp.up_proj": 3}, "rank": 2})
+    with pytest.raises(UsageError, match="has no layer 20 to adapt"):
+        prepare(tiny_model("llama"), technique)
+    model = tiny_model("llama")
+    setattr(model.config, stand_in.MARK, True)
+    trained = {name: p for name, p in prepare(model, technique).named_parameters() if p.requires_grad}
+    assert {name.split(".layers.")[1][0] for name in trained} == {"0", "1"}
+    ranks = {name.split(".layers.")[1][0]: len(p) for name, p in trained.items() if ".up_proj.lora_A." in name}
+    assert ranks == {"0": 2, "1": 3}
 
 
 @pytest.mark.parametrize("name", ["prompt-tuning", "prefix-tuning", "p-tuning"])
