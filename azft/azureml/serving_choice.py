@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from azft.azureml.errors import LimitError
@@ -17,6 +18,7 @@ from azft.azureml.resources import FAILED, Resource, Resources
 from azft.azureml.serving_bodies import DEPLOYMENT
 from azft.azureml.serving_machine import check_quota, choose, fit, weights
 from azft.catalog.rows import find
+from azft.data.model_folder import ModelKind, model_kind
 from azft.errors import FindingsError, UsageError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
@@ -24,6 +26,7 @@ from azft.runs import Run
 from azft.tags import KIND_TAG
 from azft.tasks import TASKS
 from azft.techniques import TECHNIQUES
+from azft.training.stand_in_architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -41,6 +44,9 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 """Where a model comes from -> how it can be served, the usual way first."""
 _READS = {"class", "tag"}
 """Renderings of tasks whose models tell something about a text and write none."""
+_SERVED_ELSEWHERE = (
+    "Train it by the registry's pipeline (modes.maap.pipeline: system), whose MLflow model Azure serves without code"
+)
 _LONGEST_NAME = 32
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 
@@ -71,8 +77,15 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
     if allowed == ("vllm",) and task is not None and task.rendering in _READS:
         raise UsageError(
             f"The model of {run.name} can't be served by vLLM, which writes text: its task is {task.name}.",
-            fix="Train it by the registry's pipeline (modes.maap.pipeline: system), whose model Azure serves itself, "
-            f"or take the package: azft outputs {run.name}",
+            fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",
+        )
+    kind_of_model = _kind_of_model(run)
+    if allowed == ("vllm",) and task is not None and kind_of_model != "decoder":
+        reads = kind_of_model == "encoder"
+        raise UsageError(
+            f"The model of {run.name} can't be served by vLLM, which serves decoders: it is an "
+            f"{kind_of_model}{', and marks answers instead of writing them' if reads else ''}.",
+            fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",
         )
     technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
     kind = TECHNIQUES[technique.get("name", "full")]
@@ -84,6 +97,23 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
             fix=fix if kind.merges else "Virtual tokens can't be merged: serve it with peft, or tune with lora.",
         )
     return asked or allowed[0]
+
+
+def _kind_of_model(run: Run) -> ModelKind:
+    """The kind of the run's model: by its files where they are here, else by what the catalog says of its base."""
+    packaged = None if run.remote else run.outputs().get("packaged")
+    if packaged is not None and packaged.is_dir():
+        return model_kind(packaged)
+    known = run.plan.get("model") or {}
+    row = find(str((run.plan["recipe"] or {}).get("model") or known.get("description") or ""))
+    architecture = row.architecture if row is not None else (known.get("spec") or {}).get("architecture")
+    folder = known.get("path")
+    if architecture is None and folder is not None:
+        return model_kind(Path(folder))
+    shape = ARCHITECTURES.get(architecture or "")
+    if shape is None or (shape.writes and not shape.reads_and_writes):
+        return "decoder"
+    return "encoder-decoder" if shape.reads_and_writes else "encoder"
 
 
 def choose_name(connection: Connection, run: Run, asked: str | None) -> str:

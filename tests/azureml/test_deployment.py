@@ -15,8 +15,9 @@ import pytest
 from azft.azureml.deployment import DeploymentFailedError, deploy
 from azft.azureml.endpoint_records import recorded
 from azft.azureml.errors import ConflictError, LimitError, ServiceUnavailableError
-from azft.azureml.serving_choice import choose_name
+from azft.azureml.serving_choice import choose_kind, choose_name
 from azft.errors import ExitCode, FindingsError, UsageError
+from azft.files import write_json
 from azft.payloads.wire import wire
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
@@ -265,8 +266,32 @@ def test_what_cannot_be_served_is_refused_before_anything_is_made(azure: Azure) 
         deploy(azure.connection, azure.local("linden-0000bbbb"), name="1x")
     with pytest.raises(UsageError, match=r"vLLM, which writes text: its task is text-classification"):
         deploy(azure.connection, azure.local("linden-0000cccc", task="text-classification"), instance_type=SIZE)
+    for name, task, config, words in (
+        ("linden-0000dddd", "translation", '{"model_type": "t5"}', "serves decoders: it is an encoder-decoder"),
+        ("linden-0000eeee", "question-answering", '{"model_type": "bert"}', "an encoder, and marks answers"),
+    ):
+        run = azure.local(name, task=task)
+        (run.folder / "outputs" / "packaged" / "config.json").write_text(config, encoding="utf-8")
+        with pytest.raises(UsageError, match=words) as caught:
+            deploy(azure.connection, run, instance_type=SIZE)
+        assert "modes.maap.pipeline: system" in caught.value.fix
     assert endpoints(azure) == []
     assert azure.requests("PUT", "/") == 0, "nothing was uploaded or registered, either"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("FLAN-T5-small", "encoder-decoder"), ("bert-base-uncased", "encoder"), ("Phi-4-mini-instruct", None)],
+)
+def test_of_a_model_in_azure_the_catalog_knows_what_can_serve_it(azure: Azure, model: str, kind: str | None) -> None:
+    run = azure.completed("pipeline")
+    recipe = {**run.plan["recipe"], "task": "question-answering", "model": model}
+    write_json(run.folder / "plan.json", {**run.plan, "recipe": recipe})
+    if kind is None:
+        assert choose_kind(run, None) == "vllm"
+    else:
+        with pytest.raises(UsageError, match=f"serves decoders: it is an {kind}"):
+            choose_kind(run, None)
 
 
 def test_the_endpoints_name_is_the_runs_within_azures_rules(azure: Azure) -> None:
