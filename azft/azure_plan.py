@@ -16,6 +16,7 @@ import orjson
 from azft.catalog import Located, ResolvedModel, locate_model, resolve_model
 from azft.catalog.folder import cached_sha256, folder_identity
 from azft.catalog.system_pipelines import SystemPipeline, component_id, system_pipelines
+from azft.catalog.trainable import TrainableShare, trainable_share
 from azft.errors import FindingsError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity
@@ -72,6 +73,7 @@ def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
         own=draft.own,
         processes=draft.machines.gpus_per_node,
         target=target,
+        trainable=draft.trainable(),
     )
 
 
@@ -87,6 +89,11 @@ class _Draft:
     machines: Machines
     inputs: tuple[PlannedInput, ...]
     setting: Setting
+
+    def trainable(self) -> TrainableShare | None:
+        """How many weights azft's own steps train, where the model's files are here; others count by themselves."""
+        folder = self.given.folder if self.given is not None and self.own else None
+        return None if folder is None else trainable_share(self.recipe_file.recipe, folder)
 
     @classmethod
     def of(cls, recipe_file: RecipeFile, mode: str) -> _Draft:

@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 import azft
 from azft.catalog import ResolvedModel, resolve_model
+from azft.catalog.cache import stand_in_folder
 from azft.catalog.facts import facts_sha256
 from azft.catalog.folder import cached_sha256
+from azft.catalog.trainable import TrainableShare, trainable_share
 from azft.errors import FindingsError
 from azft.files import canonical_json, sha256_bytes, sha256_file, sha256_tree
 from azft.findings import Finding, by_severity, has_errors
@@ -165,6 +167,18 @@ class Plan(_Part):
     findings: tuple[Finding, ...]
     target: Target | None = None
     """Where in Azure; None for a run on this machine."""
+    trainable: TrainableShare | None = None
+    """How many weights move; None where only the training can tell. Follows from the rest, so it is no part of
+    `hash`."""
+
+    @property
+    def trainable_words(self) -> str:
+        """The same for a person: `lora, rank 16: 3.1 M of 3,836 M weights (0.08 %)`."""
+        technique = self.recipe["technique"]
+        which = str(technique["name"]) + (f", rank {technique['rank']}" if "rank" in technique else "")
+        if self.trainable is None:
+            return f"{which}: how many weights, the log says when training starts"
+        return f"{which}: {self.trainable.words}{' of the stand-in' if self.model.kind == 'stand-in' else ''}"
 
     @property
     def run_name(self) -> str:
@@ -244,7 +258,16 @@ def make_plan(
         findings=[*seen, *model.findings],
         own=True,
         processes=processes,
+        trainable=_trainable(recipe_file.recipe, model),
     )
+
+
+def _trainable(recipe: Recipe, model: ResolvedModel) -> TrainableShare | None:
+    """Of the model's files, where they are here. The data's check has made a stand-in's."""
+    if model.path is None and model.spec is None:
+        return None
+    folder = model.path or stand_in_folder(model.spec.identity if model.spec else "")
+    return trainable_share(recipe, folder) if folder.is_dir() else None
 
 
 def put_together(
@@ -258,6 +281,7 @@ def put_together(
     processes: int = 1,
     target: Target | None = None,
     recipe: dict[str, Any] | None = None,
+    trainable: TrainableShare | None = None,
 ) -> Plan:
     """The plan of what has been decided, with the hashes that its contents have. Every plan is made here.
 
@@ -281,6 +305,7 @@ def put_together(
         steps=planned_steps(recipe_file.recipe) if own else (),
         findings=tuple(by_severity(seen for seen in findings if seen.code not in _SAID_BY_THE_TARGET)),
         target=target,
+        trainable=trainable,
     )
     return _seal(draft)
 

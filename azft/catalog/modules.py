@@ -23,25 +23,25 @@ _WITHOUT_WEIGHTS_OF_THEIR_OWN = {"lm_head", "embed_out", "score", "classifier", 
 """Heads that share the embeddings' weights, or that are made anew."""
 
 
-def weight_names(folder: Path) -> list[str]:
-    """Names of the weights in a folder's safetensors files; none where a header can't be read."""
-    names: list[str] = []
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights in a folder's safetensors files, by name; empty where a header can't be read."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(find_model_folder(folder).glob("*.safetensors")):
         try:
             with file.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 header = orjson.loads(handle.read(min(length, 100_000_000)))
-        except (OSError, struct.error, orjson.JSONDecodeError):
-            return []
-        names += [name for name in header if name != "__metadata__"]
-    return names
+            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        except (OSError, struct.error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return {}
+    return shapes
 
 
 def module_findings(recipe_file: RecipeFile, folder: Path) -> Iterator[Finding]:
     """A warning for each module that the technique names and the model's files have not."""
     technique = recipe_file.recipe.technique
     wanted = [(key, name) for key in _KEYS for name in _names(getattr(technique, key, None))]
-    weights = weight_names(folder) if wanted else []
+    weights = weight_shapes(folder) if wanted else {}
     if not weights:
         return
     last_parts = Counter(name.split(".")[-2] for name in weights if name.count("."))

@@ -23,6 +23,7 @@ Example:
   run        linden-bakery-3f2a91c0
   mode       local: this machine, nothing is sent, nothing is billed
   model      a stand-in: the architecture of Phi-4-mini-instruct, made tiny
+  trains     lora, rank 16: 106 K of 1.4 M weights (7.7 %) of the stand-in
   steps      prepare, finetune, evaluate, package
   ...
   $ azft submit plan.json
@@ -135,6 +136,7 @@ def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:
             ("run", plan.run_name),
             ("mode", mode),
             ("model", model),
+            ("trains", plan.trainable_words),
             ("steps", ", ".join(step.name for step in plan.steps) + processes),
         ]
     )

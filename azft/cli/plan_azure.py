@@ -42,6 +42,8 @@ def _head(plan: Plan, target: Target) -> list[tuple[str, object]]:
         ("mode", f"{plan.mode}: {_SERVICES[target.service]}; planning sends nothing"),
         ("model", target.model_id),
     ]
+    if target.service == "pipeline":
+        rows.append(("trains", plan.trainable_words))
     if target.service == "serverless-finetuning":
         rows.append(("region", target.region or "the workspace's"))
     else:

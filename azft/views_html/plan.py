@@ -25,7 +25,7 @@ def show(plan: Plan) -> str:
     if plan.target is not None and plan.target.model_id != plan.model.description:
         rows.append(("model there", code(plan.target.model_id)))
     if steps:
-        rows.append(("steps", steps))
+        rows += [("trains", plan.trainable_words), ("steps", steps)]
     if plan.processes > 1:
         rows.append(("processes", plan.processes))
     data = [(entry.role, entry.path.name, size(entry.bytes)) for entry in plan.inputs]

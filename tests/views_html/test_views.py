@@ -123,6 +123,10 @@ def test_a_plan_says_what_runs_and_shouts_that_it_is_a_stand_in(plan: Plan) -> N
     assert "stand-in" in page.text
     assert "nothing is billed" in page.text
     assert "learning_rate=" in page.text
+    assert plan.trainable is not None
+    assert f"lora, rank 16: {plan.trainable.words} of the stand-in" in page.text
+    unknown = plan.model_copy(update={"trainable": None})
+    assert "lora, rank 16: how many weights, the log says when training starts" in read(unknown).text
 
 
 def test_a_plan_for_azure_says_where_what_is_sent_and_what_is_billed(plan: Plan) -> None:
