@@ -26,6 +26,7 @@ from azft.recipe_file import RecipeFile
 from azft.recipe_yaml import KeyPath, parse
 from azft.targets.bills import bills
 from azft.targets.data import data_findings
+from azft.targets.job_file_words import in_a_job_files_words
 from azft.targets.machines import Machines, choose_machines, machine_findings
 from azft.targets.models import GivenModel, model_findings, needs_marketplace
 
@@ -248,7 +249,7 @@ class _JobFile:
                 description=given.id,
                 context_length=located.row.context_length if located.row else None,
             ),
-            findings=found,
+            findings=map(in_a_job_files_words, found),
             own=False,
             target=target,
             recipe={**recipe.to_dict(), "task": self.task, "model": self._path_of("model")},

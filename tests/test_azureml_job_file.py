@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import yaml
 from azft import api
 from azft.azureml_job_file import plan_job_file
 from azft.errors import FindingsError, UsageError
+from azft.findings import Finding, Severity
 from azft.plan import Plan
 from azft.plan_checks import changes_since, recipe_changed
+from azft.targets.job_file_words import in_a_job_files_words
 from tests.helpers.azure_recipes import codes, write_rows
 
 MODEL = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1"
@@ -121,6 +124,42 @@ def test_the_checks_of_a_recipe_hold_at_its_own_lines(
     text = (tmp_path / "job.yml").read_text().splitlines()
     assert found[0].line is not None
     assert text[found[0].line - 1].startswith(key)
+
+
+def job_findings(folder: Path, **changes: Any) -> dict[str, str]:
+    return {one.code.removeprefix("azure-"): one.fix for one in planned(folder, **changes).findings}
+
+
+def test_fixes_name_the_files_own_keys(tmp_path: Path) -> None:
+    """What the checks of a recipe advise must be something that the file can say."""
+    machines = {"resources": {"instance_types": ["Standard_NC24ads_A100_v4"]}}
+    serverless = job_findings(
+        tmp_path, validation_data=None, model={"path": "azureml://registries/azureml/models/Phi-4"}
+    )
+    assert serverless["no-validation"] == "Name one: validation_data"
+    assert serverless["region-open"] == "Take a workspace in eastus2 (a job file names none)"
+    old = {"path": "azureml://registries/azureml/models/Phi-3.5-mini-instruct/versions/1"}
+    retired = job_findings(tmp_path, model=old)["model-retired"]
+    assert retired.endswith("Or machines of your own: name `compute` or `resources.instance_types`")
+    spot = job_findings(tmp_path, **machines, queue_settings={"job_tier": "Spot"})
+    assert spot["preemption"] == "A recipe with modes.maap.pipeline: azft goes on from its checkpoint."
+    cluster = job_findings(tmp_path, compute="gpu")
+    assert cluster["size-unknown-here"] == "Ask: azft plan --from-azureml ... --check-remote"
+    name = {"registered_model": {"type": "mlflow_model", "name": "no name"}}
+    for found in (serverless, spot, cluster, job_findings(tmp_path, **machines, outputs=name)):
+        for code, fix in found.items():
+            plain = fix.replace("recipe with modes.maap.pipeline: azft", "")
+            assert not re.search(
+                r"\b(modes|data|training|output|technique|distribution)\.[a-z_]+|--mode maap", plain
+            ), code
+
+
+def test_a_files_own_name_is_no_key() -> None:
+    finding = Finding(
+        "x", Severity.ERROR, "There is no file data.train.jsonl.", "Look at out/data.train, or data.train."
+    )
+    said = in_a_job_files_words(finding)
+    assert (said.message, said.fix) == (finding.message, "Look at out/data.train, or training_data.")
 
 
 def test_it_is_named_by_its_contents(tmp_path: Path) -> None:
