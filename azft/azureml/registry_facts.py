@@ -73,18 +73,25 @@ def read_facts(connection: Connection, model_id: str) -> RegistryFacts | None:
     return parse_facts(registry, name, str(found.version), tags, properties)
 
 
-def require_model(connection: Connection, model_id: str, *, on_event: OnEvent) -> None:
-    """Raise `MissingResourceError` when the model is a registry's and isn't there: else the job would find that out.
+def require_model(connection: Connection, model_id: str, *, on_event: OnEvent) -> str:
+    """The model's id with its version: what is newest now, where the id says only that.
 
-    Where whoever is signed in may not look (a registry behind a network of its own), the job decides; it is told as
-    {"event": "model-unchecked", "message"}.
+    Raises `MissingResourceError` when the model is a registry's and isn't there: else the job would find that out. An
+    id that is no registry's comes back as it is. So it does where whoever is signed in may not look (a registry behind
+    a network of its own): the job decides; it is told as {"event": "model-unchecked", "message"}.
     """
     try:
-        read_facts(connection, model_id)
+        facts = read_facts(connection, model_id)
     except MissingRoleError as error:
         if error.answer is None or error.answer.status != 403:
             raise
         on_event({"event": "model-unchecked", "message": error.message})
+        return model_id
+    return (
+        model_id
+        if facts is None
+        else f"azureml://registries/{facts.registry}/models/{facts.name}/versions/{facts.version}"
+    )
 
 
 def _newest(models: Any, name: str) -> Any:

@@ -63,18 +63,22 @@ def submit_once(
     run: str,
     code: Path | None,
     parameters: Path,
+    model: str | None = None,
     force: bool = False,
     on_event: OnEvent = lambda _: None,
 ) -> Submitted:
     """Have the plan's job exist under this name, exactly once. Look first (`find_job`): this begins with the uploads.
 
     `run` is the run it belongs to, by which a second job of it finds the checkpoints; `code` and `parameters` are the
-    staged folders of azft's own pipeline; with `force` Azure reuses no step of an earlier job.
+    staged folders of azft's own pipeline; `model` is the registry's model with its version, in place of the newest that
+    the plan names; with `force` Azure reuses no step of an earlier job.
 
     Raises `ConflictError` when the name is somebody else's, `LimitError`, `SignInError`, `ServiceUnavailableError` when
     Azure does not answer (do the same again: it is settled then), `ServiceError` for a refusal.
     """
     references = uploads.ensure(connection, plan, code=code, parameters=parameters, on_event=on_event)
+    assert plan.target is not None
+    references = {**references, plan.target.model_id: model or plan.target.model_id}
     on_event({"event": "registering", "job": name})
     body = call(
         "Registering the job's steps",

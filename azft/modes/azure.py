@@ -278,14 +278,19 @@ class AzureMode:
                     run.set_state(RunState.QUEUED, message="It is being sent to Azure.", attempt=attempt)
                     write_json(run.folder / "environment.json", describe_environment(plan.recipe_path.parent))
                     tell({"event": "run-started", "run": run.name, "job": job, "folder": str(run.folder)})
-                    require_model(connection, plan.target.model_id, on_event=tell)  # first: nothing is made for a typo
+                    # First, because nothing is made for a typo.
+                    model = require_model(connection, plan.target.model_id, on_event=tell)
+                    # The first job's, because a later one goes on from its checkpoints, which are not another model's.
+                    model = run.azure.get("model") or model
+                    if "/labels/" not in model:
+                        write_json(run.folder / "azure.json", {**run.azure, "model": model})
                     ensure_compute(connection, plan, create=self.access.create_compute, on_event=tell)
                     if plan.target.marketplace:
                         ensure_subscription(connection, plan.target.model_id, on_event=tell)
                     code = self._stage(run, plan)
                     done = submit_once(
                         connection, plan, name=job, run=run.name, code=code, parameters=run.folder / "parameters",
-                        force=force, on_event=tell,
+                        model=model, force=force, on_event=tell,
                     )  # fmt: skip
                     found, started = done.job, done.started
                 else:

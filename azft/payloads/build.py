@@ -33,7 +33,8 @@ def build_job(
         code: The staged code folder, for azft's own pipeline.
         parameters: The folder of `write_parameters`, for the same.
         components: A folder of `<step>.yml` in place of azft's own component files.
-        references: By name of a planned upload, what the job calls it instead: an id that Azure gave.
+        references: By name of a planned upload, what the job calls it instead: an id that Azure gave; and by the id of
+            a registry's model the same with a version.
     """
     assert plan.target is not None, "a plan for this machine has no target"
     job_name = name or plan.run_name

@@ -17,7 +17,12 @@ def data_references(plan: Plan, references: Mapping[str, str]) -> dict[str, str]
 
 
 def model_reference(plan: Plan, references: Mapping[str, str]) -> str:
-    """What the job calls the model: the registry's id, or the asset that a local folder becomes."""
+    """What the job calls the model: the asset that a local folder becomes, or the registry's id.
+
+    `references` may give that id a version.
+    """
     assert plan.target is not None
     upload = plan.target.upload("model")
-    return plan.target.model_id if upload is None else references.get(upload.name, upload.reference)
+    if upload is None:
+        return references.get(plan.target.model_id, plan.target.model_id)
+    return references.get(upload.name, upload.reference)

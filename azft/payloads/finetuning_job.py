@@ -62,6 +62,7 @@ def _from_file(plan: Plan, words: Mapping[str, Any], *, name: str, run: str, ref
 
     assert plan.target is not None
     replaced = {upload.reference: references.get(upload.name, upload.reference) for upload in plan.target.uploads}
+    replaced |= {plan.target.model_id: references.get(plan.target.model_id, plan.target.model_id)}
     labelled = labels(plan.hash, run)
     filled = {key: _referring(value, replaced) for key, value in words.items()}
     filled |= {

@@ -63,7 +63,9 @@ def model_findings(
         yield from _on_machines(recipe_file, located, given, service)
     yield from _rights(recipe_file, located, service)
     if given is not None and given.id.endswith("/labels/latest"):
-        message = f"`{located.name}` is the registry's newest version, whatever that is when the job starts."
+        message = (
+            f"`{located.name}` is the registry's newest version; submitting asks which that is, and the job names it."
+        )
         fix = f"To fix one: model: {given.id.removesuffix('/labels/latest')}/versions/<version>"
         yield finding(recipe_file, "model", "model-moves", Severity.INFO, message, fix)
 

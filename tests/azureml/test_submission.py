@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from azft.azureml.errors import ConflictError, LimitError, MissingRoleError, ServiceError, ServiceUnavailableError
 from azft.azureml.resources import Resources
 from azft.azureml.submission import Submitted, find_job, next_name, submit_once
+from azft.emulator.registry import seed_model
 from azft.errors import AzftError
 from azft.modes.maap import MaapMode
 from azft.modes.maas import MaasMode
 from azft.pipeline import write_parameters
 from azft.plan import Plan
 from azft.staging import stage_code
+from tests.helpers.azure_runs import write_model
 from tests.helpers.azure_shop import Azure, plan_in
 from tests.helpers.toy import Toy
 
@@ -240,3 +243,30 @@ def test_every_request_may_fail_once(azure: Azure, shop: Toy, fault: str, stride
             pytest.fail(f"request {number}: {error}")
         azure.emu.faults.clear()
         assert Resources(azure.connect()).get("job", name) is not None
+
+
+@pytest.mark.parametrize("mode", [MaasMode, MaapMode])
+def test_the_newest_model_is_named_by_its_version_which_a_second_job_keeps(
+    azure: Azure, shop: Toy, mode: type[MaasMode] | type[MaapMode]
+) -> None:
+    """The same plan is the same job, also when the registry has another model tomorrow."""
+    plan = plan_in(shop, mode(shop.root), azure)
+    assert plan.target is not None
+    assert plan.target.model_id.endswith("/labels/latest")
+    run = mode(shop.root).submit(plan, wait=False)
+    newest = plan.target.model_id.replace("/labels/latest", "/versions/1")
+    assert run.azure["model"] == newest
+    job = Resources(azure.connect()).get("job", plan.run_name)
+    assert job is not None
+    sent = json.dumps(job.properties)
+    assert newest in sent
+    assert "labels/latest" not in sent
+    folder = shop.root / "newer"
+    write_model(folder)
+    seed_model(azure.emu, "azureml", "Phi-4-mini-instruct", "2", folder, kind="mlflow_model")
+    here = mode(shop.root)
+    here._next_job(run)
+    assert here._start(azure.connect(), run, plan, force=False, tell=lambda _: None)
+    second = Resources(azure.connect()).get("job", f"{plan.run_name}-r1")
+    assert second is not None
+    assert newest in json.dumps(second.properties)
