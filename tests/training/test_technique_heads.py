@@ -12,6 +12,7 @@ from azft.errors import UsageError
 from azft.training import adapters, models
 from azft.training.techniques import prepare
 from tests.training.technique_rows import move, row
+from tests.training.test_techniques import relative
 from tests.training.tiny import tiny_model
 
 COMMON: dict[str, Any] = {
@@ -31,10 +32,10 @@ SIZES = {
 EVERYWHERE = ["freeze", "lora", "dora", "qlora", "ia3", "prompt-tuning", "p-tuning"]
 
 
-def build(family: str, head: str | None = None) -> Any:
+def build(family: str, head: str | None = None, **changes: Any) -> Any:
     import transformers
 
-    config = transformers.AutoConfig.for_model(family, **{**COMMON, **SIZES.get(family, {})})
+    config = transformers.AutoConfig.for_model(family, **{**COMMON, **SIZES.get(family, {}), **changes})
     torch.manual_seed(0)
     return getattr(transformers, head or HEADS[family]).from_config(config).eval()
 
@@ -83,6 +84,25 @@ def test_the_new_head_is_trained_and_saved_with_the_rest(
     # The base's own head is drawn anew here, from other random numbers: it must not matter.
     attached = adapters.attach(load(folders[family], family, which, seed=2), tmp_path)
     torch.testing.assert_close(answers(attached), answers(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["lora", "ia3"])
+def test_plain_peft_tells_question_and_context_apart(which: str, tmp_path: Path) -> None:
+    """peft's own class for the task forgets BERT's token types, and its answers would be others."""
+    from peft import PeftModel
+
+    model = prepare(build("bert", "AutoModelForQuestionAnswering", num_labels=2), row(which))
+    move(model).eval()
+    adapters.save(model, tmp_path, torch.float32)
+    adapters.verify(model, tmp_path)
+    plain = PeftModel.from_pretrained(build("bert", "AutoModelForQuestionAnswering", num_labels=2), tmp_path).eval()
+    ids = torch.arange(3, 30)[None]
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    second = {**given, "token_type_ids": (ids > 12).long()}
+    with torch.no_grad():
+        wanted = models.unwrapped(model)(**second).start_logits
+        assert relative(plain(**second).start_logits, wanted) < 1e-5
+        assert relative(models.unwrapped(model)(**given).start_logits, wanted) > 1e-3  # they do say something
 
 
 def test_a_new_head_is_never_kept_in_4_bits(folders: dict[str, Path]) -> None:
