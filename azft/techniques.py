@@ -40,7 +40,7 @@ class TechniqueBase(BaseModel):
 class Full(TechniqueBase):
     """Full fine-tuning: every weight moves."""
 
-    default_learning_rate: ClassVar[float] = 2e-5  # the usual start for full fine-tuning of instruction models
+    default_learning_rate: ClassVar[float] = 2e-5  # Stanford Alpaca's, of LLaMA-7B (tatsu-lab/stanford_alpaca)
     is_adapter: ClassVar[bool] = False
 
     name: Literal["full"] = Field(description="Every weight of the model is trained.")
@@ -132,7 +132,7 @@ class Lora(LowRank):
 class Dora(LowRank):
     """DoRA (Liu et al. 2024, arXiv:2402.09353): the update's direction is low-rank, its magnitude is trained apart."""
 
-    default_learning_rate: ClassVar[float] = 2e-4  # LoRA's; the paper tunes it between 1e-4 and 4e-4
+    default_learning_rate: ClassVar[float] = 2e-4  # LoRA's; the authors' for LLaMA-2-7B (NVlabs/DoRA)
 
     name: Literal["dora"] = Field(description="LoRA with each output's magnitude trained apart from its direction.")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import azft as package
 from azft.tasks import TASKS as TASK_TABLE
+from azft.techniques import TECHNIQUES
 from azft.training.abc_notation import parses_as_abc
 from azft.training.svg_pictures import draws_something, parses_as_svg
 from scripts.make_example_rows import COUNTS, TASKS, files
@@ -54,6 +56,13 @@ def test_commented_out_values_are_the_defaults(task: str, tmp_path: Path) -> Non
         assert line in text
         value = plain[section][name]
         assert line.endswith(f" {str(value).lower() if isinstance(value, bool) else value}"), key
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_comment_names_every_technique(task: str, tmp_path: Path) -> None:
+    text = package.init(tmp_path, task=task).recipe.read_text()
+    comment = text.partition("technique:")[2].partition("  rank:")[0]
+    assert set(TECHNIQUES) <= set(re.findall(r"[a-z0-9-]+", comment))
 
 
 def test_the_tunes_and_pictures_are_some() -> None:
