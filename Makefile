@@ -8,6 +8,8 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # Tiny models are many times slower when two OpenMP threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Tests start many processes; without bytecode on disk, where a machine asks for that, each compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help quickstart test test-slow check format bench docs clean
 
