@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+Moment = tuple[int, ...]
+"""When a batch is trained on: the run's seed and the optimizer step, from 0. () when nothing is trained.
+
+With a sequence's number it seeds what a batch draws at random, so that neither ranks, nor micro-batches, nor a restart
+change it."""
+
 
 @dataclass(frozen=True)
 class Movable:

@@ -30,6 +30,7 @@ from azft.training.metrics import Metrics, duration
 if TYPE_CHECKING:
     from azft.data.dataset import TokenDataset
     from azft.recipe import Training
+    from azft.training.batches import Moment
     from azft.training.checkpoints import Checkpoint, CheckpointFolder
     from azft.training.devices import Arithmetic
     from azft.training.distribution import SingleProcess
@@ -172,7 +173,7 @@ class Loop:
         sequences = self._global_batch(step)
         # By the ranks' number less, because losses are already multiplied by it: what overflows is the same with any.
         factor = scale.factor / self.ranks.ranks if self.arithmetic.scales_loss else 1.0
-        losses, tokens = self.accumulate(sequences, scale=factor, batches=batches)
+        losses, tokens = self.accumulate(sequences, step=step, scale=factor, batches=batches)
         # One exchange a step carries all that the ranks must agree on.
         local = math.fsum(loss for _, loss in losses)
         loss_sum, tokens_sum, stops = self.ranks.add_up([local, tokens, stop_requested()])
@@ -186,15 +187,16 @@ class Loop:
         return StepResult(loss_sum, labels, int(tokens_sum), grad_norm, stops > 0)
 
     def accumulate(
-        self, sequences: list[int], *, scale: float = 1.0, batches: Iterator[Any] | None = None
+        self, sequences: list[int], *, step: int = 0, scale: float = 1.0, batches: Iterator[Any] | None = None
     ) -> tuple[list[tuple[list[int], float]], int]:
-        """Leave the gradient of the mean loss per label token of a global batch, scaled, in the weights' `.grad`.
+        """Leave the gradient of the mean loss per label token of step `step`'s global batch in the weights' `.grad`.
 
-        Returns this rank's micro-batches with their summed losses, and its number of tokens. `batches` as in `step`.
+        It is scaled by `scale`. Returns this rank's micro-batches with their summed losses, and its number of tokens.
+        `batches` as in `step`.
         """
         labels = int(self.train.label_counts[sequences].sum())
         mine = self._share(self.train, sequences)
-        batches = batches or self._batches(self.train, sequences)
+        batches = batches or self._batches(self.train, sequences, self._moment(step))
         losses, tokens = [], 0
         for index, members in enumerate(mine):
             batch = next(batches)
@@ -218,12 +220,15 @@ class Loop:
     def _batches_from(self, step: int) -> Iterator[Any]:
         """This rank's micro-batches from a step (from 0) to the end."""
         for later in range(step, self.timetable.total_steps):
-            yield from self._batches(self.train, self._global_batch(later))
+            yield from self._batches(self.train, self._global_batch(later), self._moment(later))
 
-    def _batches(self, dataset: TokenDataset, sequences: Sequence[int]) -> Iterator[Any]:
+    def _moment(self, step: int) -> Moment:
+        return (self.training.seed, step)
+
+    def _batches(self, dataset: TokenDataset, sequences: Sequence[int], moment: Moment) -> Iterator[Any]:
         """The batches of `_share`, on the device; for an empty one the first sequence."""
         for members in self._share(dataset, sequences):
-            yield self.objective.batch_of(dataset, members or sequences[:1]).to(self.ranks.device)
+            yield self.objective.batch_of(dataset, members or sequences[:1], moment).to(self.ranks.device)
 
     def _share(self, dataset: TokenDataset, sequences: Sequence[int]) -> list[list[int]]:
         micro, ranks = self.training.micro_batch_size, self.ranks

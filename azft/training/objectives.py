@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from azft.training.batches import assemble, budgeted, share
+from azft.training.batches import Moment, assemble, budgeted, share
 from azft.training.classes import ClassesLoss, ClassLoss, TagLoss, class_figures, classes_figures, tag_figures
 from azft.training.padded import assemble_padded
 from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
@@ -104,8 +104,8 @@ class Objective:
     """(documents, numbers of their sequences) -> batch."""
     figures: Callable[[Totals], Figures]
     """What evaluation reports."""
-    batch: Callable[[TokenDataset, Sequence[int]], Any] | None = None
-    """(dataset, numbers of sequences) -> batch, where documents alone do not make one."""
+    batch: Callable[[TokenDataset, Sequence[int], Moment], Any] | None = None
+    """(dataset, numbers of sequences, moment) -> batch, where documents alone do not make one."""
     reference: Callable[..., Any] | None = None
     """What a loss is measured against: asked of the model before anything moves, and given to the module's
     `against`; see `preference.ask_reference`."""
@@ -124,10 +124,10 @@ class Objective:
         """How `models.load_model` and `empty_model` make a model with the head for it."""
         return {"head": self.head, "labels": labels, "problem": self.problem}
 
-    def batch_of(self, dataset: TokenDataset, sequences: Sequence[int]) -> Any:
-        """The batch made of some sequences of a dataset."""
+    def batch_of(self, dataset: TokenDataset, sequences: Sequence[int], moment: Moment = ()) -> Any:
+        """The batch made of some sequences of a dataset; `moment` says when it is trained on."""
         if self.batch is not None:
-            return self.batch(dataset, sequences)
+            return self.batch(dataset, sequences, moment)
         return self.assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
 
     def micro_batches(

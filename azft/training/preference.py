@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 from torch.utils.checkpoint import checkpoint
 
 from azft.errors import UsageError
-from azft.training.batches import Batch, Movable, assemble
+from azft.training.batches import Batch, Moment, Movable, assemble
 from azft.training.loss import Score, TokenLoss
 from azft.training.probe import token_loss
 
@@ -58,8 +58,9 @@ class PairBatch(Movable):
         return self.inner.model_inputs
 
 
-def pair_batch(dataset: TokenDataset, sequences: Sequence[int]) -> PairBatch:
-    """The batch made of some pairs of a dataset."""
+def pair_batch(dataset: TokenDataset, sequences: Sequence[int], moment: Moment = ()) -> PairBatch:
+    """The batch made of some pairs of a dataset; nothing in it is drawn, so that the moment makes no difference."""
+    del moment
     inner = assemble([document for s in sequences for document in dataset.sequence(s)], sequences)
     ends = torch.tensor(inner.document_lengths).cumsum(0)
     document_of = torch.searchsorted(ends, inner.rows, right=True)
