@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azft.data.model_folder import has_model
 from azft.errors import NotFoundError
 from azft.extras import needs
 from azft.runs import Run
@@ -35,7 +36,7 @@ def open_chat(what: Run | Path) -> Chat:
     """Load a run's packaged model, or a model folder. Raises `NotFoundError` when there is none."""
     if isinstance(what, Run):
         folder = what.outputs().get("packaged")
-        if folder is None or not any((folder / name).exists() for name in ("config.json", "adapter")):
+        if folder is None or not (has_model(folder) or (folder / "adapter").exists()):
             fix = f"See how far it is: azft status {what.name}"
             if what.remote:
                 here = what.folder / "outputs"

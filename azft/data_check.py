@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from azft.errors import AzftError, FindingsError, MissingDependencyError
 from azft.extras import needs
 from azft.findings import Finding, Severity, by_severity
 from azft.recipe_file import RecipeFile
+from azft.tasks import TASKS
 
 if TYPE_CHECKING:
     from azft.data.rendering import Renderer
@@ -54,7 +55,15 @@ def _check(
         context_length=model.context_length if model else None,
     )
     modules = module_findings(recipe_file, materialize(model)) if renderer is not None and model is not None else ()
-    return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules])))
+    return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules, *_unsuited(recipe_file)])))
+
+
+def _unsuited(recipe_file: RecipeFile) -> Iterator[Finding]:
+    """What the task's models can't be trained by."""
+    recipe = recipe_file.recipe
+    for key, message, fix in TASKS[recipe.task].refusals(recipe.technique, recipe.distribution):
+        line = recipe_file.line_of(*key.split("."))
+        yield Finding("task-unsuited", Severity.ERROR, message, fix, str(recipe_file.path), line)
 
 
 def _trial(renderer: Renderer) -> TemplateTrial:
@@ -81,7 +90,9 @@ def _renderer(recipe_file: RecipeFile, model: ResolvedModel | None) -> tuple[Ren
     place = (str(recipe_file.path), recipe_file.line_of("model"))
     try:
         recipe = recipe_file.recipe
-        rendering = Rendering(recipe.data.prompt, tuple(recipe.data.labels), _limit(recipe_file, model))
+        data = recipe.data
+        limit = _limit(recipe_file, model)
+        rendering = Rendering(data.prompt, tuple(data.labels), limit, resolution=data.resolution)
         renderer = renderer_for(recipe.task, load_tokenizer(materialize(model)), rendering)
     except RefusalError as refusal:
         return None, [refusal.finding(*place)]

@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "deepspeed": ("ZeRO, for distribution.strategy: deepspeed", ("deepspeed",)),
     "quant": ("a base model in 4 bits, for qlora", ("bitsandbytes",)),
+    "images": ("pictures, and models that paint them", ("diffusers", "pillow")),
     "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
     "emulator": (
         "Azure on this machine, for rehearsals",

@@ -44,6 +44,8 @@ class PrepareParameters(Parameters):
     """Share of the training rows to split off; None when there is a validation file."""
     prompt: str | None
     labels: tuple[str, ...]
+    resolution: int | None
+    """Pixels of a picture's side; None: the model's own."""
     long_rows: Literal["drop", "truncate", "split", "error"]
     max_length: int
     packing: bool
@@ -61,6 +63,7 @@ class PrepareParameters(Parameters):
             validation_split=None if data.validation else data.validation_split,
             prompt=data.prompt,
             labels=tuple(data.labels),
+            resolution=data.resolution,
             long_rows=recipe.long_rows,
             max_length=training.max_length,
             packing=training.packing,

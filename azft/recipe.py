@@ -63,6 +63,13 @@ class Data(Section):
         description="The labels of a classification, in the order of their numbers; by default all that the training "
         "rows have, by name.",
     )
+    resolution: int | None = Field(
+        None,
+        ge=16,
+        le=4096,
+        description="Pixels of each side to which the middle square of a picture is scaled; by default the model's "
+        "own.",
+    )
     long_rows: Literal["drop", "truncate", "split", "error"] | None = Field(
         None,
         description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "

@@ -6,9 +6,9 @@ Only tasks whose whole path exists are listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Task:
     name: str
     title: str
     columns: tuple[Column, ...]
-    rendering: str
+    rendering: str | None
     metrics: tuple[str, ...]
     forms: tuple[tuple[str, ...], ...] = ()
     """Sets of columns, one of which a row must have; () means every required column."""
@@ -53,7 +53,10 @@ class Task:
     """What findings call the part of a row that is given, and the part that is learned."""
     encoder: str | None = None
     encoder_decoder: str | None = None
+    diffusion: str | None = None
     """The rendering for models of these kinds; None: they can't do the task. `rendering` is a decoder's."""
+    limits: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """Keys of the recipe's technique and distribution, and the only values by which its models can be trained."""
     pipeline_tag: str = "text-generation"
     """What model hubs call it."""
 
@@ -64,7 +67,29 @@ class Task:
 
     def rendering_for(self, kind: str) -> str | None:
         """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""
-        return {"decoder": self.rendering, "encoder": self.encoder, "encoder-decoder": self.encoder_decoder}[kind]
+        return {
+            "decoder": self.rendering,
+            "encoder": self.encoder,
+            "encoder-decoder": self.encoder_decoder,
+            "diffusion": self.diffusion,
+        }[kind]
+
+    def refusals(self, technique: object, distribution: object) -> Iterator[tuple[str, str, str]]:
+        """What these sections of a recipe say that the task's models can't do, the first of each.
+
+        Key, message, what to do.
+        """
+        sections = {"technique": technique, "distribution": distribution}
+        for key, possible in self.limits:
+            section, name = key.split(".")
+            if section not in sections:
+                continue
+            said = getattr(sections[section], name, possible[0])
+            if said not in possible:
+                del sections[section]
+                names = [str(one) for one in possible if one != []]
+                fix = f"Take {' or '.join(names)}." if names else "Leave it out."
+                yield key, f"{key} {said}: models of {self.name} can't be trained so.", fix
 
     def form_of(self, given: Iterable[str]) -> tuple[str, ...]:
         """The set of columns that a row with the `given` ones must have: the one that misses least of them."""
@@ -227,6 +252,30 @@ TASKS: dict[str, Task] = {
             target="completion",
             encoder_decoder="source-target",
             prompt="{prompt}",
+        ),
+        Task(
+            name="text-to-image",
+            title="Painting: the model learns to paint what a caption says",
+            columns=(
+                Column("image", "image", "the picture: its file in base64, alone or as a data URL",
+                       aliases=("picture",)),
+                Column("text", "text", "what is to be seen on it", aliases=("caption", "prompt", "description")),
+            ),
+            rendering=None,
+            diffusion="picture",
+            long_rows="truncate",
+            asked="caption",
+            told="picture",
+            metrics=("loss",),
+            target="image",
+            limits=(
+                ("technique.name", ("lora", "full")),
+                ("technique.init", ("default", "gaussian", "orthogonal")),
+                ("technique.modules_to_save", ([],)),
+                ("technique.layers", ([],)),
+                ("distribution.strategy", ("none", "ddp")),
+            ),
+            pipeline_tag="text-to-image",
         ),
         Task(
             name="preference-tuning",

@@ -16,6 +16,7 @@ from azft.azureml.errors import MissingResourceError
 from azft.azureml.resources import Resource, Resources, settled
 from azft.azureml.storage import folder_files
 from azft.catalog.folder import cached_sha256
+from azft.data.model_folder import has_model
 from azft.errors import AzftError, JobFailedError, NotFoundError, UsageError
 from azft.files import sha256_tree
 from azft.payloads.wire import wire
@@ -121,7 +122,7 @@ def _require_completed(run: Run) -> None:
 
 def _local_folder(run: Run) -> Path:
     folder = run.outputs().get("packaged")
-    if folder is None or not any((folder / part).exists() for part in ("config.json", "adapter")):
+    if folder is None or not (has_model(folder) or (folder / "adapter").exists()):
         raise NotFoundError(f"Run {run.name} has no packaged model.", fix=f"See what it has: azft status {run.name}")
     return folder
 

@@ -74,7 +74,7 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
     task = TASKS.get(recipe.get("task", ""))
-    if allowed == ("vllm",) and task is not None and task.rendering in _READS:
+    if allowed == ("vllm",) and task is not None and (task.rendering is None or task.rendering in _READS):
         raise UsageError(
             f"The model of {run.name} can't be served by vLLM, which writes text: its task is {task.name}.",
             fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",

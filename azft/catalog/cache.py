@@ -10,6 +10,8 @@ import re
 import warnings
 from pathlib import Path
 
+from azft.data.model_folder import PIPELINE
+
 
 def cache_root() -> Path:
     """The folder of everything that azft can make or fetch again."""
@@ -44,7 +46,7 @@ def hub_folder(hub_id: str, revision: str | None) -> Path | None:
     except ImportError:
         return None
     try:
-        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+        found = (try_to_load_from_cache(hub_id, file, revision=revision) for file in ("config.json", PIPELINE))
+        return next((Path(path).parent for path in found if isinstance(path, str)), None)
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None

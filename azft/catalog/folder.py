@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 from azft.catalog.cache import cache_root
+from azft.data.model_folder import PIPELINE, find_config
+from azft.data.picture_model import PARTS, WITH_WEIGHTS, faults
 from azft.files import canonical_json, sha256_bytes, sha256_file, write_json
 
 Problem = tuple[str, str]
@@ -39,6 +41,8 @@ def problems_of(folder: Path, *, chat: bool = True) -> list[Problem]:
 
 
 def _problems_of(folder: Path, chat: bool) -> list[Problem]:
+    if (folder / PIPELINE).is_file():
+        return _pipeline_problems(folder)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         return [("it holds an adapter, not a model", "Name the base model, or merge the adapter into it first.")]
     problems: list[Problem] = []
@@ -54,9 +58,27 @@ def _problems_of(folder: Path, chat: bool) -> list[Problem]:
     return problems
 
 
+def _pipeline_problems(folder: Path) -> list[Problem]:
+    """The same for a folder of diffusers, part by part."""
+    problems: list[Problem] = list(faults(folder))
+    for part in WITH_WEIGHTS:
+        files = sorted((folder / part).glob("*.safetensors"))
+        if not files:
+            pickles = sorted(p.name for suffix in ("*.bin", "*.ckpt") for p in (folder / part).glob(suffix))
+            why = f"only pickles ({pickles[0]}), which can run code when they are opened" if pickles else "no weights"
+            problems.append((f"its {part} has {why}", "Take a revision with safetensors."))
+        problems += [problem for file in files if (problem := _shard_problem(file))]
+    tokenizer = folder / "tokenizer"
+    if not (tokenizer / "tokenizer.json").is_file() and not all(
+        (tokenizer / name).is_file() for name in ("vocab.json", "merges.txt")
+    ):
+        problems.append(("it has no tokenizer (tokenizer.json, or vocab.json and merges.txt)", "Copy it again."))
+    return problems
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, or an empty mapping when it is missing or broken."""
-    return _json_object(folder / "config.json", [], needed=False) or {}
+    """config.json of what reads texts, or an empty mapping when it is missing or broken."""
+    return _json_object(find_config(folder), [], needed=False) or {}
 
 
 def _json_object(file: Path, problems: list[Problem], *, needed: bool) -> dict[str, Any] | None:
@@ -139,8 +161,10 @@ def _shard_problem(file: Path) -> Problem | None:
 
 
 def loaded_files(folder: Path) -> list[Path]:
-    """The files of a model folder that loading reads, sorted: at its top, and the template for tools below it."""
+    """The files of a model folder that loading reads, sorted: at its top, the template for tools, diffusers' parts."""
     found = [p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file() and p.name != MANIFEST]
+    if (folder / PIPELINE).is_file():
+        found += [p for part in PARTS for p in (folder / part).glob("*") if p.suffix in _LOADED and p.is_file()]
     return sorted([*found, *folder.glob("additional_chat_templates/*.jinja")])
 
 

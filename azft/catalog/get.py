@@ -24,6 +24,8 @@ from azft.catalog.cache import cache_root, hub_folder, model_folder
 from azft.catalog.folder import MANIFEST, cached_sha256, problems_of
 from azft.catalog.resolve import HUB_ID
 from azft.catalog.rows import ModelRow, PackageRow, closest, find
+from azft.data.model_folder import PIPELINE
+from azft.data.picture_model import PARTS
 from azft.errors import AzftError, MissingDependencyError, NotFoundError
 from azft.files import atomic_path, sha256_file, write_json, write_text
 from azft.redact import redact
@@ -35,6 +37,9 @@ _HUB_SECONDS = 5.0
 """How long the hub may take to answer at all. A company network often swallows packets instead of refusing them."""
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py", "README.md", "LICENSE*"]
 _HUB_IGNORED = ["*/*", "consolidated*"]
+_PIPELINE_FILES = [PIPELINE, *(f"{part}/{kind}" for part in PARTS for kind in ("*.safetensors", "*.json", "*.txt"))]
+"""The same of a folder of diffusers; its variants and what filters pictures are no part of what is trained."""
+_PIPELINE_IGNORED = ["*.fp16.*", "*.non_ema.*", "*flax*", "*/model.*.safetensors"]
 
 
 class _RouteError(Exception):
@@ -115,14 +120,15 @@ def _from_hub(hub_id: str, revision: str | None, say: Progress) -> Path:
     say(f"Asking the hub for {hub_id} ...")
     try:
         # A question with a deadline first: the download itself waits and retries for minutes on a dead connection.
-        commit = HfApi().model_info(hub_id, revision=revision, timeout=_HUB_SECONDS).sha
+        model = HfApi().model_info(hub_id, revision=revision, timeout=_HUB_SECONDS)
+        commit, files = model.sha, {file.rfilename for file in model.siblings or ()}
         say(f"Downloading {hub_id} at {commit} ...")
         folder = Path(
             snapshot_download(
                 hub_id,
                 revision=revision,
-                allow_patterns=_HUB_FILES,
-                ignore_patterns=_HUB_IGNORED,
+                allow_patterns=_PIPELINE_FILES if PIPELINE in files else _HUB_FILES,
+                ignore_patterns=_PIPELINE_IGNORED if PIPELINE in files else _HUB_IGNORED,
                 etag_timeout=_HUB_SECONDS,
             )
         )

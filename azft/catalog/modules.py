@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from azft.data.model_folder import find_model_folder
+from azft.data.model_folder import weight_files
 from azft.findings import Finding, Severity
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
@@ -26,7 +26,7 @@ _WITHOUT_WEIGHTS_OF_THEIR_OWN = {"lm_head", "embed_out", "score", "classifier", 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights in a folder's safetensors files, by name; empty where a header can't be read."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(find_model_folder(folder).glob("*.safetensors")):
+    for file in weight_files(folder):
         try:
             with file.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))

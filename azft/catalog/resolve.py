@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from azft.catalog.cache import hub_folder, model_folder, stand_in_folder
 from azft.catalog.folder import Problem, cached_sha256, folder_identity, problems_of, read_config
 from azft.catalog.rows import ModelRow, azureml_model_name, closest, find, load_catalog
-from azft.data.model_folder import positions_of
+from azft.data.model_folder import has_model, positions_of
+from azft.data.picture_model import PIPELINE_CLASS
 from azft.errors import ExitCode, FindingsError, NotFoundError
 from azft.findings import Finding, Severity
 from azft.recipe_file import RecipeFile
@@ -179,12 +180,12 @@ def materialize(resolved: ResolvedModel) -> Path:
         assert resolved.path is not None  # resolve_model gives one or the other
         return resolved.path
     folder = stand_in_folder(resolved.spec.identity)
-    if not (folder / "config.json").is_file():
+    if not has_model(folder):
         if not resolved.spec.data.is_file():
             raise NotFoundError(f"The stand-in's tokenizer is trained on {resolved.spec.data}, which is not there.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / "config.json").is_file():
+            if not has_model(folder):
                 make(resolved.spec, folder)
     return folder
 
@@ -199,7 +200,7 @@ def _understand(recipe_file: RecipeFile) -> _Request:
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         path = recipe_file.resolve(Path(name).expanduser())
         written_as_path = name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_absolute()
-        leads_to_one = (path / "config.json").is_file() or (row is None and path.is_dir())
+        leads_to_one = has_model(path) or (row is None and path.is_dir())
         if not name.startswith("azureml:") and (written_as_path or leads_to_one):
             folder = path
     hub_id = row.hub_id if row else (name if HUB_ID.match(name) else None)
@@ -257,6 +258,8 @@ def _stand_in(request: _Request, *, wanted: bool, broken: list[str] | None = Non
     catalog, row, recipe_file = load_catalog(), request.row, request.recipe_file
     config = read_config(request.folder) if request.folder else {}
     named = row.architecture if row else next(iter(config.get("architectures") or []), None)
+    if TASKS[recipe_file.recipe.task].rendering is None:  # no model of words can do it
+        named = named if named in ARCHITECTURES and ARCHITECTURES[named].paints else PIPELINE_CLASS
     architecture = named if named in ARCHITECTURES else _DEFAULT_ARCHITECTURE
     family = catalog.families[row.family if row else _DEFAULT_FAMILY]
     context_length = (row.context_length if row else positions_of(config)) or 4096

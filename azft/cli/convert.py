@@ -34,6 +34,7 @@ Formats, told by their columns:
   preference  chosen, rejected; or preferred_output, non_preferred_output
   squad       SQuAD's nested file, or question, context, answers
   conll       a token and its tag on each line (--from conll, or .conll)
+  pictures    file_name, text: pictures in files, which go into the rows
   columns     the task's own, all named with --columns
 
 \b

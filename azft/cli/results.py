@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from azft.cli.progress import watcher
 from azft.cli.render import Output, note, write
-from azft.data.model_folder import reading_class
+from azft.data.model_folder import is_pipeline, reading_class
 from azft.errors import AzftError, ExitCode
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def _next(summary: RunSummary, *, wait: bool) -> str:
     if (packaged := summary.outputs.get("packaged")) is not None and reading_class(Path(packaged)) is not None:
         samples = Path(summary.outputs["evaluation"]) / "samples.jsonl"
         return f"What it told about held-out rows: {samples}"
+    if packaged is not None and is_pipeline(Path(packaged)):
+        return f"What it painted: {Path(summary.outputs['evaluation']) / 'pictures'}"
     return f"Talk to it: azft chat {summary.name}"
 
 

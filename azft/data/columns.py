@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from azft.data import answer_columns, chat, chat_lane, label_columns, preference_columns, text_columns, tool_calls
+from azft.data import (
+    answer_columns,
+    chat,
+    chat_lane,
+    label_columns,
+    pictures,
+    preference_columns,
+    text_columns,
+    tool_calls,
+)
 from azft.data.lane import Lane, RowText
 from azft.data.rules import Problem
 from azft.tasks import TASKS, Column
@@ -30,7 +39,7 @@ class ColumnKind:
     check: Callable[[Any, str, Mapping[str, Any]], Iterator[Problem]]
     normalise: Callable[[Any], Any]
     digests: Callable[[Any], tuple[int, int]] | None = None
-    text: Callable[[Any], RowText] | None = None
+    text: Callable[[Any], RowText | None] | None = None
     lane: Callable[[str, Iterable[str]], Lane] | None = None
     is_text: bool = False
     labels: Callable[[Any], Iterable[str]] | None = None
@@ -49,6 +58,14 @@ KINDS: dict[str, ColumnKind] = {
         lane=chat_lane.ChatLane,
     ),
     "text": ColumnKind(title="text", check=text_columns.check_text, normalise=lambda text: text, is_text=True),
+    "image": ColumnKind(
+        title="picture in base64",
+        check=pictures.check_image,
+        normalise=pictures.plain_base64,
+        digests=pictures.digests,
+        text=lambda _picture: None,  # pictures are many to a caption, and none is near another by its base64
+        is_text=True,
+    ),
     "prompt": ColumnKind(
         title="text or list of messages",
         check=preference_columns.check_prompt,

@@ -19,7 +19,7 @@ import orjson
 
 from azft.data.foreign import FORMATS, TARGETS, Format
 from azft.data.foreign_chat import NotConvertibleError
-from azft.data.foreign_files import conll_rows, squad_rows
+from azft.data.foreign_files import conll_rows, picture_rows, squad_rows
 from azft.data.readers import Fault, Row, read_items
 from azft.data.recognise import OWN, choose, renamed
 from azft.data.rows import RowChecker, is_error
@@ -173,6 +173,8 @@ def _items(form: Format, path: Path, names: Mapping[str, str]) -> Items:
         return squad_rows(path)
     if form.file == "conll":
         return conll_rows(path, **{name.removesuffix("s"): _number(name, names) for name in ("tokens", "tags")})
+    if form.file == "pictures":
+        return picture_rows(path, names)
     return read_items(path)
 
 

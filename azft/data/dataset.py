@@ -14,6 +14,8 @@
                                     right answer; empty for training rows, and where no text is asked for
     <split>/second_starts.bin       (documents,)      int64: the token at which a document's second text starts, its
                                     length where it has none; empty where no document has one
+    <split>/pixels.bin              (documents, 3, height, width) uint8: the picture that belongs to each document; only
+                                    where pictures are learned
     <split>/sources.bin             (bytes,)          uint8: JSON lines, where in its row each document is from
                                     (`Source`); empty for training rows, and where answers are no part of a row's text
 
@@ -69,12 +71,14 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def array_types(vocab_size: int, target_width: int = 0) -> dict[str, np.dtype[Any]]:
-    """The type of each array of a split, by its file's name without `.bin`."""
+def array_types(vocab_size: int, target_width: int = 0, pixels: Sequence[int] = ()) -> dict[str, np.dtype[Any]]:
+    """The type of each array of a split, by its file's name without `.bin`; `pixels` is the shape of a picture."""
     integers = np.dtype("<i8")
     targets = {"targets": np.dtype("<i4")} if target_width else {}
+    pictures = {"pixels": np.dtype("u1")} if pixels else {}
     return {
         **targets,
+        **pictures,
         "tokens": token_dtype(vocab_size),
         "loss_mask": np.dtype("u1"),
         "document_offsets": integers,
@@ -115,6 +119,8 @@ class TokenDataset:
     """Names of what can be told, by number; () where that are tokens or positions."""
     targets: NDArray[np.int32] | None = None
     """(loss tokens, width), document after document; None: the tokens themselves."""
+    pixels: NDArray[np.uint8] | None = None
+    """(documents, 3, height, width); None where no pictures are learned."""
 
     def __len__(self) -> int:
         return len(self.sequence_offsets) - 1
@@ -198,13 +204,16 @@ def open_dataset(folder: Path, split: str) -> TokenDataset:
     files = manifest["splits"][split]["files"]
     arrays: dict[str, Any] = {}
     width = manifest["target_width"]
-    for name, dtype in array_types(manifest["vocab_size"], width).items():
+    pixels = manifest.get("pixels", ())
+    for name, dtype in array_types(manifest["vocab_size"], width, pixels).items():
         path, size = folder / split / f"{name}.bin", files[name]["bytes"]
         if not path.is_file() or path.stat().st_size != size:
             raise _damaged(path)
         arrays[name] = np.memmap(path, dtype, mode="r") if size else np.empty(0, dtype)  # an empty file can't be mapped
     if width:
         arrays["targets"] = arrays["targets"].reshape(-1, width)
+    if pixels:
+        arrays["pixels"] = arrays["pixels"].reshape(-1, *pixels)
     return TokenDataset(
         split=split,
         **arrays,
@@ -239,4 +248,5 @@ def fingerprint_of(manifest: Mapping[str, Any]) -> str:
     """Hash of what training depends on: the arrays and their meaning, not the version that wrote them."""
     contents = {split: summary["files"] for split, summary in manifest["splits"].items()}
     keys = ("format", "labels", "max_length", "objective", "target_width", "tokenizer", "vocab_size")
-    return sha256_bytes(canonical_json({"splits": contents, **{key: manifest[key] for key in keys}}))
+    pixels = {"pixels": manifest["pixels"]} if "pixels" in manifest else {}
+    return sha256_bytes(canonical_json({"splits": contents, **{key: manifest[key] for key in keys}, **pixels}))

@@ -45,11 +45,20 @@ class _File:
 class SplitWriter:
     """Writes one split document by document; memory grows by 16 bytes a document."""
 
-    def __init__(self, folder: Path, vocab_size: int, max_length: int, stack: ExitStack, target_width: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vocab_size: int,
+        max_length: int,
+        stack: ExitStack,
+        target_width: int = 0,
+        pixels: Sequence[int] = (),
+    ) -> None:
         folder.mkdir()
         self.is_training = folder.name == "train"
         self.vocab_size, self.max_length, self.target_width = vocab_size, max_length, target_width
-        types = array_types(vocab_size, target_width)
+        self.pixels = tuple(pixels)
+        types = array_types(vocab_size, target_width, pixels)
         self.files = {name: _File(folder / f"{name}.bin", dtype, stack) for name, dtype in types.items()}
         self.lengths: list[int] = []
         self.labels: list[int] = []
@@ -66,11 +75,12 @@ class SplitWriter:
         references: Sequence[str] = (),
         second: int | None = None,
         source: Source | None = None,
+        pixels: NDArray[np.uint8] | None = None,
     ) -> None:
         """Append a document of 1 to `max_length` tokens; `targets` is (tokens in the loss, target_width).
 
         `references` are texts any of which is right as the model's answer; of training rows nobody asks for them,
-        nor for the `source`. `second` is where the second of two texts starts.
+        nor for the `source`. `second` is where the second of two texts starts, `pixels` the picture that belongs to it.
 
         Raises `ValueError` for anything that could not be trained on.
         """
@@ -87,6 +97,10 @@ class SplitWriter:
         shape = None if targets is None else targets.shape
         if shape != ((learned, self.target_width) if self.target_width else None):
             raise ValueError(f"{learned} tokens in the loss need {self.target_width} targets each; there are {shape}")
+        if (() if pixels is None else pixels.shape) != self.pixels:
+            raise ValueError(f"each document needs pixels of shape {self.pixels}")
+        if pixels is not None:
+            self.files["pixels"].write(pixels.ravel())
         self.files["tokens"].write(ids)
         self.files["loss_mask"].write(mask)
         self.lengths.append(len(ids))
@@ -154,6 +168,7 @@ def write_dataset(
     target_width: int = 0,
     labels: Sequence[str] = (),
     documents_per_row: int = 1,
+    pixels: Sequence[int] = (),
 ) -> Iterator[DatasetWriter]:
     """Write a dataset folder; it appears at `target`, whole, when the block ends without an error.
 
@@ -161,12 +176,14 @@ def write_dataset(
 
     `tokenizer` is the fingerprint of the tokenizer and template that made the tokens; `objective` what is learned from
     them, with `target_width` numbers to be told at each token in the loss, which `labels` name. Where a row is several
-    documents they share a sequence, and one thing is told about them all.
+    documents they share a sequence, and one thing is told about them all. `pixels` is the shape of the picture that
+    belongs to each document, where pictures are learned.
     """
     with _written_inside(target) as folder:
         with ExitStack() as stack:
             writers = {
-                split: SplitWriter(folder / split, vocab_size, max_length, stack, target_width) for split in splits
+                split: SplitWriter(folder / split, vocab_size, max_length, stack, target_width, pixels)
+                for split in splits
             }
             writer = DatasetWriter(writers)
             yield writer
@@ -182,6 +199,7 @@ def write_dataset(
             "target_width": target_width,
             "tokenizer": tokenizer,
             "vocab_size": vocab_size,
+            **({"pixels": list(pixels)} if pixels else {}),
         }
         write_json(folder / "findings.json", [finding.to_dict() for finding in writer.findings])
         write_json(folder / MANIFEST, {**manifest, "fingerprint": fingerprint_of(manifest)})

@@ -30,6 +30,8 @@ class Piece(NamedTuple):
     """The token at which the second of two texts starts; None where there is one text."""
     source: Source | None = None
     """Where it is from, where answers are parts of a row's text."""
+    pixels: NDArray[np.uint8] | None = None
+    """(3, height, width) of the picture that belongs to it."""
 
 
 @dataclass

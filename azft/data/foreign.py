@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from azft.data.foreign_chat import NotConvertibleError, conversation, value_of
+from azft.data.foreign_pictures import CAPTIONS, NAME, read_picture
 from azft.data.foreign_preference import preference
 from azft.data.values import kind_of
 from azft.tasks import TASKS, Task
 
 Form = dict[str, Any]
 """A row between its format and a task: a chat (messages, tools), a question (question, context, answers), tagged tokens
-(tokens, tags) or a preference (prompt, chosen, rejected, tools)."""
+(tokens, tags), a preference (prompt, chosen, rejected, tools) or a picture (image, text)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ TARGETS: dict[str, dict[str, Callable[[Form], Form]]] = {
     "question": {"question-answering": dict},
     "tagged": {"token-classification": dict},
     "preference": {"preference-tuning": dict},
+    "picture": {"text-to-image": dict},
 }
 """Form -> task -> what makes the task's row of it. The task's columns have the names of `azft.tasks`."""
 
@@ -224,6 +226,15 @@ FORMATS: dict[str, Format] = {
             _tagged,
             form="tagged",
             file="conll",
+        ),
+        Format(
+            "pictures",
+            "pictures in files: `file_name`, relative to the rows' own, with `text` or `caption` (image folders)",
+            tuple(frozenset({NAME, caption}) for caption in CAPTIONS),
+            frozenset({NAME, *CAPTIONS}),
+            read_picture,
+            form="picture",
+            file="pictures",
         ),
     )
 }

@@ -1,12 +1,14 @@
-"""Files of which a row is not simply a line: SQuAD's nested JSON, and CoNLL's token a line."""
+"""Files of which a row is not simply a line: SQuAD's nested JSON, and CoNLL's token a line, pictures beside."""
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from azft.data.foreign_pictures import NAME
 from azft.data.formats import look_at
 from azft.data.json_faults import decode
 from azft.data.readers import Fault, Row, read_items
@@ -92,6 +94,24 @@ def conll_rows(path: Path, *, token: int | None = None, tag: int | None = None) 
             tags.append(str(cells[1]))
     if tokens:
         yield Row(begins, {"tokens": tokens, "tags": iob2(tags)})
+
+
+def picture_rows(path: Path, names: Mapping[str, str]) -> Iterator[Row | Fault]:
+    """The rows of a file, with each picture's bytes in base64 in the place of its name, relative to the file."""
+    column = names.get(NAME, NAME)
+    for item in read_items(path):
+        if isinstance(item, Fault) or not isinstance(item.data.get(column), str):
+            yield item
+            continue
+        picture = path.parent / item.data[column]
+        try:
+            data = picture.read_bytes()
+        except OSError as error:
+            reason = f"{item.data[column]} can't be read ({error.strerror})"
+            values = {"format": "pictures", "reason": reason, "fix": f"Names are relative to {path.name}'s folder."}
+            yield Fault(Problem("not-convertible", values), item.line)
+            continue
+        yield Row(item.line, {**item.data, column: base64.b64encode(data).decode()})
 
 
 def iob2(tags: list[str]) -> list[str]:

@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 import orjson
 
-ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
-"""What a model can do with text: go on with it, read it, or read one and write another."""
+ModelKind = Literal["decoder", "encoder", "encoder-decoder", "diffusion"]
+"""What a model can do with text: go on with it, read it, read one and write another, or paint what it says."""
+
+PIPELINE = "model_index.json"
+"""What tells a folder of diffusers, whose parts (UNet, VAE, text encoder, tokenizer ...) have folders of their own."""
 
 _ENCODER_DECODERS = frozenset(
     (
@@ -37,14 +40,39 @@ _TOKENIZER = ("data/tokenizer", "components/tokenizer", "tokenizer", "artifacts/
 
 
 def find_model_folder(folder: Path) -> Path:
-    """The folder with config.json and the weights; `folder` itself where there is none below it."""
-    return _find(_root(folder), "config.json", _MODEL) or folder
+    """The folder with config.json and the weights, or with model_index.json; `folder` itself where there is none."""
+    root = _root(folder)
+    return _find(root, "config.json", _MODEL) or _find(root, PIPELINE, _MODEL) or folder
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a model begins in this very folder, whole or of parts."""
+    return any((folder / name).is_file() for name in ("config.json", PIPELINE))
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether the model in `folder` is one of diffusers, a folder of parts."""
+    return (find_model_folder(folder) / PIPELINE).is_file()
+
+
+def find_config(folder: Path) -> Path:
+    """The config.json of what reads texts in `folder`: the model's own, or its text encoder's."""
+    model = find_model_folder(folder)
+    return model / "text_encoder" / "config.json" if is_pipeline(model) else model / "config.json"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of what can be trained in `folder`, sorted: the model's, or its UNet's."""
+    model = find_model_folder(folder)
+    return sorted((model / "unet" if is_pipeline(model) else model).glob("*.safetensors"))
 
 
 def find_tokenizer_folder(folder: Path) -> Path:
-    """The folder with tokenizer.json: beside the model, or a part of its own; else where the model is."""
+    """The folder with the tokenizer: beside the model, or a part of its own; else where the model is."""
     root = _root(folder)
     model = find_model_folder(folder)
+    if is_pipeline(model):
+        return model / "tokenizer"
     if (model / "tokenizer.json").is_file():
         return model
     return _find(root, "tokenizer.json", _TOKENIZER) or model
@@ -52,6 +80,8 @@ def find_tokenizer_folder(folder: Path) -> Path:
 
 def model_kind(folder: Path) -> ModelKind:
     """The kind of the model in `folder`, by its config.json; "decoder" where it says nothing else, or isn't there."""
+    if is_pipeline(folder):
+        return "diffusion"
     try:
         config: Any = orjson.loads((find_model_folder(folder) / "config.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -109,9 +139,13 @@ def _find(root: Path, file: str, parts: tuple[str, ...]) -> Path | None:
     return next((candidate for candidate in candidates if (candidate / file).is_file()), None)
 
 
+def _is_model(folder: Path) -> bool:
+    return any(_find(folder, file, _MODEL) is not None for file in ("config.json", PIPELINE))
+
+
 def _root(folder: Path) -> Path:
     """The model's own root: `folder`, or its one subfolder that looks like a model."""
-    if _find(folder, "config.json", _MODEL) is not None or not folder.is_dir():
+    if _is_model(folder) or not folder.is_dir():
         return folder
-    below = [child for child in folder.iterdir() if child.is_dir() and _find(child, "config.json", _MODEL) is not None]
+    below = [child for child in folder.iterdir() if child.is_dir() and _is_model(child)]
     return below[0] if len(below) == 1 else folder

@@ -67,7 +67,8 @@ def prepare(
     findings += report.findings
     _stop_on_errors(findings, say)
     told = told_of(parameters.task, columns, train, parameters.labels)
-    renderer = renderer_for(parameters.task, tokenizer, Rendering(parameters.prompt, told.labels, limit, told.several))
+    rendering = Rendering(parameters.prompt, told.labels, limit, told.several, parameters.resolution)
+    renderer = renderer_for(parameters.task, tokenizer, rendering)
     findings += renderer.findings
     if parameters.long_rows == "split" and not renderer.splits:
         findings.append(not_splittable(parameters.task))
@@ -86,6 +87,7 @@ def prepare(
         target_width=renderer.target_width,
         labels=renderer.labels,
         documents_per_row=renderer.documents_per_row,
+        pixels=renderer.pixels,
     ) as writer:
         job = _Job(parameters, renderer, limit, writer.splits)
         for split, path in files.items():

@@ -95,7 +95,8 @@ def preview(recipe_file: RecipeFile, tokenizer: ModelTokenizer, rows: int = 3) -
     limit = min(recipe.training.max_length, context_length(tokenizer.folder) or recipe.training.max_length)
     columns, guesses = resolve_columns(recipe.task, recipe.data.columns, path)
     told = told_of(recipe.task, columns, path, recipe.data.labels)
-    renderer = renderer_for(recipe.task, tokenizer, Rendering(recipe.data.prompt, told.labels, limit, told.several))
+    rendering = Rendering(recipe.data.prompt, told.labels, limit, told.several, recipe.data.resolution)
+    renderer = renderer_for(recipe.task, tokenizer, rendering)
     shown = tuple(
         _preview_row(renderer, row.line, row.data, str(recipe.data.train))
         for row in islice(iter_valid_rows(path, recipe.task, columns), rows)

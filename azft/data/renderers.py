@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from azft.data.class_rendering import ClassRenderer
 from azft.data.masking import ChatRenderer
 from azft.data.pairs import PairRenderer
+from azft.data.picture_rendering import PictureRenderer
 from azft.data.prompts import PromptRenderer
 from azft.data.rendering import Renderer
 from azft.data.source_target import SourceTargetRenderer
@@ -33,6 +34,8 @@ class Rendering:
     max_length: int | None = None
     several: bool = False
     """Whether a row may have several labels at once."""
+    resolution: int | None = None
+    """Pixels of a picture's side; None: the model's own."""
 
 
 RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] = {
@@ -43,7 +46,16 @@ RENDERINGS: Mapping[str, Callable[[Task, ModelTokenizer, Rendering], Renderer]] 
     "class": lambda _task, tokenizer, rendering: ClassRenderer(tokenizer, rendering.labels, several=rendering.several),
     "tag": lambda _task, tokenizer, rendering: TagRenderer(tokenizer, rendering.labels),
     "span": lambda _task, tokenizer, rendering: SpanRenderer(tokenizer, rendering.max_length),
+    "picture": lambda _task, tokenizer, rendering: PictureRenderer(tokenizer, rendering.resolution),
     "prompt": lambda task, tokenizer, rendering: PromptRenderer(tokenizer, task, rendering.prompt),
+}
+
+
+_A = {
+    "decoder": "a decoder",
+    "encoder": "an encoder",
+    "encoder-decoder": "an encoder-decoder",
+    "diffusion": "a diffusion model",
 }
 
 
@@ -54,7 +66,7 @@ def renderer_for(task: str, tokenizer: ModelTokenizer, rendering: Rendering | No
     if name is None:
         raise RefusalError(
             "model-kind",
-            f"The model in {tokenizer.folder} is an {tokenizer.model_kind}, which can't do {task}.",
+            f"The model in {tokenizer.folder} is {_A[tokenizer.model_kind]}, which can't do {task}.",
             fix="Choose another model: azft models lists them.",
         )
     return RENDERINGS[name](row, tokenizer, rendering or Rendering())

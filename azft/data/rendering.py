@@ -94,6 +94,8 @@ class Renderer(ABC):
     """Documents that belong together, in turn."""
     target_width = 0
     """Numbers to be told at each token in the loss; 0: the token itself is."""
+    pixels: tuple[int, ...] = ()
+    """The shape of the picture that belongs to each document; () where there are none."""
 
     def __init__(
         self,

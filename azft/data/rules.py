@@ -170,6 +170,23 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
              "Begin each entity with B-, as IOB2 does.",
              "It is read as the beginning of an entity, which IOB2 writes as B-."),
     ),
+    "Pictures": (
+        Rule("image-elsewhere", ERROR, "Column `{column}` names a picture that is elsewhere: {reason}.",
+             "Write the pictures into the rows: azft convert FILE NEW.jsonl --from pictures --columns "
+             "file_name={column}",
+             "Rows carry their pictures in base64: so the file is all there is of the data, here and in Azure."),
+        Rule("image-not-base64", ERROR, "Column `{column}` is not base64: {reason}.",
+             "Write the picture's file in base64, alone or as data:image/png;base64,...", "It can't be read."),
+        Rule("image-broken", ERROR, "Column `{column}` is no picture that can be read: {reason}.",
+             "Write the file again as PNG, JPEG or WebP, or remove the row.",
+             "A download that was cut off ends in the middle of a picture."),
+        Rule("image-small", WARNING, "The picture in `{column}` has {width} x {height} pixels, too few.",
+             "Take one of {least} a side at least.", "It is enlarged to the model's size, and the blur is learned."),
+        Rule("image-frames", WARNING, "The picture in `{column}` has {frames} frames.", "Keep one of them.",
+             "Only the first frame of a moving picture is learned."),
+        Rule("image-transparent", WARNING, "The picture in `{column}` is transparent.",
+             "Lay it on the background that is wanted.", "It is laid on white; the model paints no transparency."),
+    ),
     "Messages": (
         Rule("no-messages", ERROR, "The list of messages is empty.", "Add the turns, or remove the row.",
              "There is nothing to learn."),

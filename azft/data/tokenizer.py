@@ -15,8 +15,16 @@ from typing import Any
 import orjson
 from tokenizers import AddedToken, Tokenizer
 
+from azft.data import clip_tokenizer
 from azft.data.chat_template import ChatTemplate
-from azft.data.model_folder import ModelKind, find_model_folder, find_tokenizer_folder, model_kind, positions_of
+from azft.data.model_folder import (
+    ModelKind,
+    find_config,
+    find_model_folder,
+    find_tokenizer_folder,
+    model_kind,
+    positions_of,
+)
 from azft.errors import AzftError, NotFoundError
 from azft.files import canonical_json, sha256_bytes
 
@@ -72,16 +80,7 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Mod
     """
     model, folder = find_model_folder(folder), find_tokenizer_folder(folder)
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise NotFoundError(
-            f"{folder} has no tokenizer.json.",
-            fix="Use a model folder in the Hugging Face format with a fast tokenizer (save_pretrained writes one).",
-        )
-    data = path.read_bytes()
-    try:
-        backend = Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises plain Exception
-        raise AzftError(f"{path} can't be read: {error}.", fix="Copy the model folder again.") from None
+    backend, data = _backend(folder, path)
     backend.no_padding()
     backend.no_truncation()
     config = _read_json(folder / "tokenizer_config.json")
@@ -115,7 +114,23 @@ def load_tokenizer(folder: Path, *, now: datetime | None = TEMPLATE_DATE) -> Mod
 
 def context_length(folder: Path) -> int | None:
     """Most tokens that the model in `folder` can attend to, by its config.json; None where it doesn't say."""
-    return positions_of(_read_json(find_model_folder(folder) / "config.json"))
+    return positions_of(_read_json(find_config(folder)))
+
+
+def _backend(folder: Path, path: Path) -> tuple[Tokenizer, bytes]:
+    """The tokenizer itself, and the bytes that decide what it is."""
+    if not path.is_file() and clip_tokenizer.is_here(folder):
+        return clip_tokenizer.read(folder), b"".join((folder / name).read_bytes() for name in clip_tokenizer.FILES)
+    if not path.is_file():
+        raise NotFoundError(
+            f"{folder} has no tokenizer.json.",
+            fix="Use a model folder in the Hugging Face format with a fast tokenizer (save_pretrained writes one).",
+        )
+    data = path.read_bytes()
+    try:
+        return Tokenizer.from_buffer(data), data
+    except Exception as error:  # the library raises plain Exception
+        raise AzftError(f"{path} can't be read: {error}.", fix="Copy the model folder again.") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def read_hyperparameters(given: Mapping[str, str], *, task: str, has_validation:
             columns=columns,
             prompt=None,
             labels=(),
+            resolution=None,
             validation_split=None if has_validation else 0.1,
             long_rows="truncate",
             max_length=checked.max_length,

@@ -56,6 +56,7 @@ FINETUNING: Table = {
     "data.columns": Elsewhere("checked: the service reads the column `messages`"),
     "data.prompt": NotOffered("the service has prompts of its own", _OWN, quiet=True),
     "data.labels": NotOffered("the service finds the labels in the rows", quiet=True),
+    "data.resolution": NotOffered("the service learns no pictures", _OWN, quiet=True),
     "data.long_rows": NotOffered("the service cuts rows off at max_seq_length"),
     "technique.name": Elsewhere("checked: the service trains adapters"),
     "technique.rank": NotOffered(_ADAPTER, _OWN),

@@ -122,6 +122,7 @@ SYSTEM: Table = {
     "data.columns": Told(COLUMN_INPUTS, column_inputs, "those of the task; chats must stand in `messages`"),
     "data.prompt": NotOffered("the service has prompts of its own", _OWN, quiet=True),
     "data.labels": NotOffered("the service finds the labels in the rows", quiet=True),
+    "data.resolution": NotOffered("the service learns no pictures", _OWN, quiet=True),
     "data.long_rows": NotOffered("the pipeline cuts rows off at max_seq_length", _OWN),
     "technique.name": Told(("apply_lora",), _lora),
     "technique.rank": Told(("lora_r",), _lora),

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from azft.errors import AzftError, UsageError
 from azft.files import atomic_path
+from azft.training.painter import Painter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -29,8 +30,13 @@ _HEADS = {
 """How the names of transformers' classes end, and what peft calls the task of such a model."""
 
 
-def task_type(model: Any) -> str:
-    """The `TaskType` by which peft knows a transformers model, from its class and configuration."""
+def task_type(model: Any) -> str | None:
+    """The `TaskType` by which peft knows a transformers model, from its class and configuration; None: no such model.
+
+    peft's plain wrapper then passes a model's own arguments on.
+    """
+    if isinstance(model, Painter):
+        return None
     for ending, task in _HEADS.items():
         if type(model).__name__.endswith(ending):
             return task

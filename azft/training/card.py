@@ -23,11 +23,14 @@ def model_card(
     settings = training["parameters"]["training"]
     technique = training["parameters"]["technique"]
     trained, total = training["trainable_parameters"], training["total_parameters"]
-    told = "tokens" if OBJECTIVES[training["objective"]].writes else "answers"
+    objective = OBJECTIVES[training["objective"]]
+    paints = objective.paints is not None
+    told = "tokens" if objective.writes else "pictures" if paints else "answers"
+    library = "diffusers" if paints else "transformers"
     lines = [
         "---",
         f"base_model: {_quoted(parameters.base_model)}",
-        f"library_name: {'transformers' if parameters.merge or not is_adapter else 'peft'}",
+        f"library_name: {library if parameters.merge or not is_adapter else 'peft'}",
         f"pipeline_tag: {TASKS[parameters.task].pipeline_tag}",
         f"tags: [azft, {technique['name']}]",
         "---",
@@ -52,20 +55,35 @@ def model_card(
         f"- {training['steps']:,} steps of {settings['global_batch_size']} sequences; {training['epochs']:.3g} epochs.",
         f"- Tokens: {training['tokens']:,}; the weights are those after step {training['result_step']:,}.",
         f"- Learning rate: {settings['learning_rate']:g}, {settings['schedule']}.",
-        f"- Sequences: at most {settings['max_length']:,} tokens, {_together(training)}.",
+        *([] if paints else [f"- Sequences: at most {settings['max_length']:,} tokens, {_together(training)}."]),
         f"- Arithmetic: {training['precision']}; seed {settings['seed']}.",
         "",
         "## What is here",
     ]
-    if parameters.merge or not is_adapter:
+    if paints:
+        lines += _of_pictures(parameters, is_adapter)
+    elif parameters.merge or not is_adapter:
         lines.append(
             "- This folder is a whole model: load it with transformers, vLLM or any server that reads its format."
         )
-    if is_adapter:
+    if is_adapter and not paints:
         lines.append(f"- `adapter/` is the trained adapter alone: put it onto `{parameters.base_model}` with peft.")
     if has_base:
         lines.append("- `base/` is the base model, because these virtual tokens can't be merged into its weights.")
     return "\n".join([*lines, ""])
+
+
+def _of_pictures(parameters: PackageParameters, is_adapter: bool) -> list[str]:
+    """How what is here of a model that paints is loaded."""
+    lines = []
+    if parameters.merge or not is_adapter:
+        lines.append("- This folder is a whole model: `StableDiffusionPipeline.from_pretrained` of diffusers loads it.")
+    if is_adapter:
+        lines.append(
+            f"- `adapter/` is the UNet's LoRA alone. On `{parameters.base_model}`: `pipeline.load_lora_weights` of "
+            "diffusers, or `PeftModel.from_pretrained(pipeline.unet, ...)` of peft."
+        )
+    return lines
 
 
 def _about_texts(evaluation: Mapping[str, Any]) -> list[str]:

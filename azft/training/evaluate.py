@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import torch
 
+from azft.data.clip_tokenizer import WORD_END
 from azft.data.dataset import Document, TokenDataset, open_dataset, read_manifest
 from azft.data.tokenizer import ModelTokenizer, load_tokenizer
 from azft.errors import UsageError
@@ -57,6 +58,7 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
     figures: dict[str, Figures] = {}
     answers: dict[str, list[str]] = {}
     told: dict[str, list[Sample]] = {}
+    painted: dict[str, list[tuple[list[int], Any]]] = {}
     objective = OBJECTIVES[rows.objective]
     ask, reference = objective.reference, None
     for which, candidate in _candidates(parameters, model, trained, numbers, rows):
@@ -69,6 +71,8 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
             told[which] = objective.samples(
                 totals, lambda ids: plain_text(tokenizer, ids), parameters.evaluation.samples
             )
+        if objective.paints is not None:
+            painted[which] = objective.paints(candidate, rows, parameters.evaluation.samples, seed=parameters.seed)
         answers[which] = _answers(candidate, tokenizer, prompts, parameters.evaluation.max_new_tokens)
         measured = [number for number, prompt in enumerate(prompts) if prompt.references]
         for name in metrics if measured else ():
@@ -84,7 +88,7 @@ def evaluate(parameters: EvaluateParameters, *, model: Path, dataset: Path, trai
                 **{which: answers[which][number] for which in answers},
             }
             for number, prompt in enumerate(prompts[: parameters.evaluation.samples])
-        ] or _told_samples(told)
+        ] or [*_told_samples(told), *_painted_samples(painted, tokenizer, folder)]
         write_bytes(folder / "samples.jsonl", b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
         documents = (len(rows.document_offsets) - 1) // objective.documents_per_row
         of_rows = len({source.row for source in rows.all_sources()}) or documents
@@ -128,6 +132,22 @@ def _told_samples(told: dict[str, list[Sample]]) -> list[dict[str, str]]:
         {"prompt": of[0].prompt, "reference": of[0].reference, **{n: s.answer for n, s in zip(names, of, strict=True)}}
         for of in zip(*told.values(), strict=True)
     ]
+
+
+def _painted_samples(
+    painted: dict[str, list[tuple[list[int], Any]]], tokenizer: ModelTokenizer, folder: Path
+) -> list[dict[str, str]]:
+    """Captions with the names of both models' pictures, which are written into `folder`."""
+    samples: list[dict[str, str]] = []
+    for number, of in enumerate(zip(*painted.values(), strict=True)):
+        caption = plain_text(tokenizer, of[0][0]).replace(WORD_END, " ").strip()
+        sample = {"prompt": caption}
+        for which, (_, picture) in zip(painted, of, strict=True):
+            sample[which] = f"pictures/{number}-{which}.png"
+            (folder / "pictures").mkdir(exist_ok=True)
+            picture.save(folder / sample[which])
+        samples.append(sample)
+    return samples
 
 
 def _held_out(dataset: Path) -> TokenDataset:
@@ -232,6 +252,8 @@ def _prompts(rows: TokenDataset, parameters: EvaluateParameters, *, for_metrics:
 
 def _answers(model: Any, tokenizer: ModelTokenizer, prompts: list[_Prompt], max_new_tokens: int) -> list[str]:
     """The greedy answers, which end where servers stop or where the rows' own answers end."""
+    if not prompts:
+        return []
     ends = {prompt.answer[-1] for prompt in prompts} & set(tokenizer.special_ids.values())
     tokens = greedy_answers(
         model,

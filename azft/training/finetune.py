@@ -11,6 +11,7 @@ from azft.data.dataset import TokenDataset, open_dataset, read_manifest
 from azft.errors import NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_json
 from azft.parameters import FinetuneParameters
+from azft.tasks import TASKS
 from azft.techniques import Qlora
 from azft.training import models, snapshot
 from azft.training.checkpoints import CheckpointFolder
@@ -68,6 +69,8 @@ def _set_up(
     parameters: FinetuneParameters, folder: Path, dataset: Path, checkpoints: Path, ranks: SingleProcess, log: Metrics
 ) -> Loop:
     training = parameters.training
+    for _, message, fix in TASKS[parameters.task].refusals(parameters.technique, parameters.distribution):
+        raise UsageError(message, fix=fix)
     train, validation = _open(dataset, parameters)
     numbers = arithmetic(training.precision, ranks.device)
     objective = OBJECTIVES[train.objective]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from azft.data.model_folder import reading_class
+from azft.data.model_folder import has_model, is_pipeline, reading_class
 from azft.errors import NotFoundError, UsageError
 from azft.training import adapters
 from azft.training.devices import arithmetic, pick_device
@@ -190,10 +190,15 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
     from azft.data.tokenizer import load_tokenizer
 
     base = folder / "base" if (folder / "base").is_dir() else folder  # what can't be merged is packaged beside its base
-    if not (base / "config.json").is_file() and any((folder / p / adapters.CONFIG).is_file() for p in (".", "adapter")):
+    if not has_model(base) and any((folder / p / adapters.CONFIG).is_file() for p in (".", "adapter")):
         raise NotFoundError(
             f"{folder} holds an adapter and not a whole model.",
             fix="Package it with output.merge: true, and chat with that.",
+        )
+    if is_pipeline(base):
+        raise UsageError(
+            f"The model in {folder} paints pictures and writes no text, so there is nobody to chat with.",
+            fix=f'Ask it in Python: diffusers.StableDiffusionPipeline.from_pretrained("{folder}")("a red circle")',
         )
     if (auto_class := reading_class(base)) is not None:
         raise UsageError(

@@ -17,6 +17,7 @@ import torch
 from azft.errors import UsageError
 from azft.techniques import Dora, LowRank, Qlora
 from azft.training import adapters
+from azft.training.painter import TRAINED, Painter
 from azft.training.stand_in import MARK
 
 _FUSED = {
@@ -46,10 +47,11 @@ def linear_modules(model: Any) -> dict[str, torch.nn.Module]:
     output = model.get_output_embeddings()
     heads = tuple(adapters.new_heads(model))
     kinds = (torch.nn.Linear, Conv1D)
+    part = f"{TRAINED}." if isinstance(model, Painter) else ""
     return {
         name: m
         for name, m in model.named_modules()
-        if isinstance(m, kinds) and m is not output and name.split(".")[0] not in heads
+        if isinstance(m, kinds) and m is not output and name.split(".")[0] not in heads and name.startswith(part)
     }
 
 
@@ -57,7 +59,8 @@ def resolve_targets(model: Any, wanted: str | Sequence[str], key: str = "target_
     """The module names to hand to peft, sorted.
 
     `all-linear` becomes the last part of every linear module's name. A given name hits modules whose full name is it,
-    or ends with `.` and it, as in peft; the output head may be named.
+    or ends with `.` and it, as in peft; the output head may be named. Of a model that paints only the UNet is adapted,
+    whose modules have the names of the other parts': there full names are given.
 
     Raises:
         UsageError: A name hits nothing; the message lists what there is.
@@ -65,7 +68,7 @@ def resolve_targets(model: Any, wanted: str | Sequence[str], key: str = "target_
     modules = linear_modules(model)
     last_parts = Counter(name.rpartition(".")[2] for name in modules)
     if isinstance(wanted, str):
-        return sorted(last_parts)
+        return sorted(modules if isinstance(model, Painter) else last_parts)
     head = [
         n for n, m in model.named_modules() if m is model.get_output_embeddings() and isinstance(m, torch.nn.Linear)
     ]
@@ -86,6 +89,8 @@ def resolve_targets(model: Any, wanted: str | Sequence[str], key: str = "target_
             else f"technique.{key} is empty.",
             fix=" ".join([*dict.fromkeys(hints), f"There are: {there}. Or write all-linear."]),
         )
+    if isinstance(model, Painter):
+        return sorted(n for n in modules if any(n == name or n.endswith(f".{name}") for name in wanted))
     return sorted(set(wanted))
 
 

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import torch
 
-from azft.data.model_folder import READING_HEADS, find_model_folder, find_tokenizer_folder
+from azft.data.model_folder import (
+    READING_HEADS,
+    find_model_folder,
+    find_tokenizer_folder,
+    is_pipeline,
+    weight_files,
+)
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
+from azft.training import painter
 
 if TYPE_CHECKING:
     from azft.techniques import Qlora
@@ -47,10 +54,12 @@ def load_model(
         AzftError: transformers can't load it.
     """
     folder = find_model_folder(folder)
+    quiet()
+    if head == painter.HEAD:
+        return painter.Painter.from_pretrained(folder, dtype=dtype).eval()
     config = check_folder(folder)
     import transformers
 
-    quiet()
     options = _named(labels, problem)
     if quantization is not None:
         from azft.training.quantised import configuration
@@ -93,6 +102,8 @@ def empty_model(
     trust_remote_code: bool = False,
 ) -> Any:
     """A model without weights, on torch's meta device: what `load_model` would give, in shapes. Takes its arguments."""
+    if head == painter.HEAD:
+        return painter.Painter.empty(folder)
     import transformers
 
     folder = find_model_folder(folder)
@@ -132,6 +143,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
 
 def save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
     """Write a whole model, floating tensors as `dtype`, into an existing folder; the model itself stays as it is."""
+    if isinstance(model, painter.Painter):
+        model.save(folder, dtype)
+        return
     state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=state)
     # transformers notes the type of the weights in memory; loaders believe the note.
@@ -157,7 +171,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
     """The type in which a model folder's weights are stored (that of its first floating tensor)."""
     from safetensors import safe_open
 
-    for file in sorted(find_model_folder(folder).glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 dtype: torch.dtype = tensors.get_tensor(name).dtype
@@ -172,15 +186,18 @@ def fingerprint(folder: Path) -> str:
     It covers JSON files whole, and of each weight file its size and its first and last 4 MiB, header included.
     """
     parts: dict[str, Any] = {}
-    for file in sorted(find_model_folder(folder).iterdir()):
+    root = find_model_folder(folder)
+    files = [*root.iterdir(), *(root.glob("*/*") if is_pipeline(root) else ())]
+    for file in sorted(files):
+        name = file.relative_to(root).as_posix()
         if file.suffix == ".json":
-            parts[file.name] = sha256_bytes(file.read_bytes())
+            parts[name] = sha256_bytes(file.read_bytes())
         elif file.suffix == ".safetensors":
             size = file.stat().st_size
             with file.open("rb") as handle:
                 start = handle.read(_SAMPLED_BYTES)
                 handle.seek(max(0, size - _SAMPLED_BYTES))
-                parts[file.name] = [size, sha256_bytes(start + handle.read())]
+                parts[name] = [size, sha256_bytes(start + handle.read())]
     return sha256_bytes(canonical_json(parts))
 
 
@@ -226,7 +243,12 @@ _TOKENIZER_FILES = (
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files, unchanged, from one model folder (or MLflow model) into another."""
+    """Copy the tokenizer's files, unchanged, from one model folder (or MLflow model) into another.
+
+    A folder of diffusers has it as one of its parts, which are copied with it.
+    """
+    if is_pipeline(source):
+        return
     source = find_tokenizer_folder(source)
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from azft.training.batches import Moment, assemble, budgeted, share
 from azft.training.classes import ClassesLoss, ClassLoss, TagLoss, class_figures, classes_figures, tag_figures
+from azft.training.noise import NoiseLoss, noise_figures, paint_held_out, picture_batch
 from azft.training.padded import assemble_padded
+from azft.training.painter import HEAD
 from azft.training.preference import PreferenceLoss, ask_reference, pair_batch, preference_figures
 from azft.training.probe import sequence_to_sequence_loss, token_loss
 from azft.training.sequence_to_sequence import assemble_pairs
@@ -97,7 +99,7 @@ class Objective:
     """One row. A module of `make` takes a batch and gives its summed loss; its `score` gives a `loss.Score`."""
 
     head: str
-    """The transformers auto class that loads a model with the head for it."""
+    """The transformers auto class that loads a model with the head for it; diffusers' class of one that paints."""
     make: Callable[[Any, bool], Any]
     """(model, whether every batch holds one document) -> module with `forward(batch)` and `score(batch)`."""
     assemble: Callable[[Sequence[Document], Sequence[int]], Any]
@@ -113,6 +115,9 @@ class Objective:
     """A pair is two."""
     samples: Callable[[Totals, Decode, int], list[Sample]] | None = None
     """What was told about the first so many rows, as text; None for models that write."""
+    paints: Callable[..., list[tuple[list[int], Any]]] | None = None
+    """The first so many held-out captions with a model's picture of each, for models that paint; see
+    `noise.paint_held_out`."""
     problem: str | None = None
     """What transformers calls the problem in the config of such a model: how a pipeline turns logits into scores."""
     writes: bool = False
@@ -198,5 +203,13 @@ OBJECTIVES: dict[str, Objective] = {
         figures=preference_figures,
         writes=True,
         documents_per_row=2,
+    ),
+    "noise": Objective(
+        head=HEAD,
+        make=lambda model, _one_document: NoiseLoss(model),
+        assemble=assemble,
+        batch=picture_batch,
+        figures=noise_figures,
+        paints=paint_held_out,
     ),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import torch
 
-from azft.data.model_folder import find_model_folder
+from azft.data.model_folder import find_model_folder, is_pipeline
 from azft.errors import AzftError
 from azft.files import write_bytes, write_text
 from azft.parameters import PackageParameters
@@ -20,6 +20,8 @@ from azft.training.card import model_card
 from azft.training.models import copy_tokenizer, load_model, save_model, stored_dtype, unwrapped, verify_saved
 from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
+from azft.training.painter import Painter
+from azft.training.painter_lora import write_diffusers_lora
 
 _ROUNDING = 1e-4
 """Difference of logits in fp32, relative to their spread, that rounding may make.
@@ -50,6 +52,8 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
     with output_folder(output, last="README.md") as folder:
         if is_adapter:
             _copy_adapter(trained, folder / "adapter", parameters.base_model)
+            if is_pipeline(model):
+                write_diffusers_lora(folder / "adapter")
         if is_adapter and parameters.merge:
             merged = merge(load_model(model, dtype=torch.float32, **options), trained)
             save_model(merged, folder, dtype)
@@ -101,7 +105,10 @@ def merge(base: Any, adapter: Path) -> Any:
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Everything that a model says about token ids, whatever its head."""
-    config = unwrapped(model).config
+    inner = unwrapped(model)
+    if isinstance(inner, Painter):
+        return inner.probe()
+    config = inner.config
     if config.is_encoder_decoder:
         output = model(input_ids=ids, decoder_input_ids=ids, use_cache=False)
     else:
@@ -119,6 +126,9 @@ def _copy_adapter(trained: Path, target: Path, base_model: str) -> None:
 
 def _copy_model(trained: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
+    if is_pipeline(trained):
+        shutil.copytree(trained, target, ignore=shutil.ignore_patterns("training.json"), dirs_exist_ok=True)
+        return
     for file in sorted(trained.iterdir()):
         if file.is_file() and file.name != "training.json":
             shutil.copyfile(file, target / file.name)

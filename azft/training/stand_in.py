@@ -101,6 +101,13 @@ def make(spec: StandInSpec, output: Path) -> None:
         known = ", ".join(ARCHITECTURES)
         raise UsageError(f"No stand-in of architecture `{spec.architecture}` can be made.", fix=f"Known: {known}.")
     architecture = ARCHITECTURES[spec.architecture]
+    if architecture.paints:
+        from azft.training.stand_in_painter import write_painter
+
+        with atomic_path(output) as folder:
+            folder.mkdir()
+            write_painter(spec, _texts(spec.data), folder)
+        return
     tokenizer = train_tokenizer(spec)
     # The trainer gives the special tokens the first ids, in their order.
     ids = {token: index for index, token in enumerate(spec.special_tokens.all)}

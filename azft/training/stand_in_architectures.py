@@ -26,6 +26,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             pooler=False,
             first_position=1,
         ),
+        Architecture(name="StableDiffusionPipeline", model_type="", paints=True, writes=False),
     )
 }
 """The architectures that a stand-in can take."""

@@ -30,6 +30,8 @@ class Architecture(BaseModel):
     tied: bool = False
     writes: bool = True
     """Whether it writes text; encoders only read it."""
+    paints: bool = False
+    """Whether it is one of diffusers, whose folder is `azft.training.stand_in_painter`'s to write."""
     reads_and_writes: bool = False
     """Whether it is an encoder-decoder."""
     opens: bool = False

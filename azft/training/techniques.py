@@ -19,6 +19,7 @@ from azft.training.batches import epoch_order
 from azft.training.low_rank import Batches
 from azft.training.models import empty_model, parameter_counts, save_model, verify_saved
 from azft.training.objectives import OBJECTIVES
+from azft.training.painter import Painter
 
 if TYPE_CHECKING:
     from azft.data.dataset import TokenDataset
@@ -44,7 +45,9 @@ class TechniqueRow:
 
 def _prepare_full(model: Any, technique: object) -> Any:
     del technique
-    return model.requires_grad_(True)
+    moves = model.unet if isinstance(model, Painter) else model
+    moves.requires_grad_(True)
+    return model
 
 
 def _without_data(function: Callable[[Any, Any], Any]) -> Prepare:

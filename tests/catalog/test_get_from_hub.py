@@ -12,6 +12,7 @@ import pytest
 import azft
 from tests.catalog.conftest import make_model
 from tests.catalog.fake_hub import COMMIT, FakeHub
+from tests.helpers.painters import write_painter
 
 
 @pytest.fixture
@@ -55,6 +56,23 @@ def test_a_model_comes_with_its_safetensors_and_nothing_that_can_run(repository:
     }
     assert again.stdout == done.stdout
     assert sorted(hub.requested) == sorted(set(hub.requested)), "the second call fetched nothing"
+
+
+def test_a_folder_of_diffusers_comes_with_its_parts_once_and_without_pickles(tmp_path: Path) -> None:
+    folder = write_painter(tmp_path / "repository")
+    wanted = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    for unwanted in ("unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.bin",
+                     "v1-5-pruned.safetensors", "safety_checker/model.safetensors"):  # fmt: skip
+        (folder / unwanted).parent.mkdir(exist_ok=True)
+        (folder / unwanted).write_bytes(unet.read_bytes())
+    with FakeHub("someone/painter", folder).serve() as hub:
+        done = get("someone/painter", hub.address, tmp_path / "hub")
+        again = get("someone/painter", hub.address, tmp_path / "hub")
+    assert done.returncode == 0, done.stderr
+    here = Path(done.stdout.strip())
+    assert {file.relative_to(here).as_posix() for file in here.rglob("*") if file.is_file()} == wanted
+    assert again.stdout == done.stdout
 
 
 def test_a_model_that_is_not_whole_is_refused_with_the_reason(repository: Path, tmp_path: Path) -> None:

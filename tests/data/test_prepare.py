@@ -48,6 +48,7 @@ def parameters(**changes: Any) -> PrepareParameters:
         "validation_split": None,
         "prompt": None,
         "labels": (),
+        "resolution": None,
         "long_rows": "drop",
         "max_length": 256,
         "packing": True,

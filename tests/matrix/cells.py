@@ -21,6 +21,7 @@ from azft.recipe import Recipe
 from azft.tasks import TASKS
 from azft.techniques import TECHNIQUES
 from azft.training.stand_in import StandInSpec, make
+from tests.helpers.painters import picture_rows, write_painter
 
 THINGS = ("bread", "a tart", "rolls", "the cake", "buns", "a pie", "rye", "toast", "plums", "seeds")
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -63,10 +64,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "svg-generation": [
         {"prompt": f"Draw {x}", "completion": f'<svg><circle r="{n}"/></svg>'} for n, x in enumerate(THINGS)
     ],
+    "text-to-image": picture_rows(len(THINGS)),
 }
 """Ten rows of each task, so short that a step takes milliseconds."""
 
-MODELS = {"decoder": "Phi3ForCausalLM", "encoder": "BertModel", "encoder-decoder": "T5ForConditionalGeneration"}
+MODELS = {"decoder": "Phi3ForCausalLM", "encoder": "BertModel", "encoder-decoder": "T5ForConditionalGeneration",
+          "diffusion": "StableDiffusionPipeline"}  # fmt: skip
 """The architecture that stands for each kind of model."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -125,8 +128,11 @@ class Bench:
     def model(self, kind: str) -> Path:
         """The folder of the model of a kind: 2 layers, 32 wide, a tokenizer trained on all tasks' rows."""
         folder = self.folder / kind
+        if kind == "diffusion" and not folder.exists():
+            return write_painter(folder)
         if not folder.exists():
-            rows = _write(self.folder / f"{kind}.jsonl", [row for some in ROWS.values() for row in some])
+            texts = [row for task, some in ROWS.items() if task != "text-to-image" for row in some]
+            rows = _write(self.folder / f"{kind}.jsonl", texts)
             architecture = MODELS[kind]
             catalog = load_catalog()
             row = next(model for model in catalog.models if model.architecture == architecture)

@@ -24,6 +24,8 @@ def mean_loss(model: Any, base: Any, dataset: TokenDataset, beta: float) -> torc
         documents = dataset.sequence(sequence)
         if dataset.objective == "preference":
             total = total + _preference(model, base, documents, beta)
+        elif dataset.objective == "noise":
+            total = total + noise_of_one(model, dataset, sequence, seed=42, step=0)
         else:
             for document in documents:
                 total = total + SUMS[dataset.objective](model, document)
@@ -95,6 +97,33 @@ def _preference(model: Any, base: Any, documents: list[Document], beta: float) -
     with torch.no_grad():
         before = [-_next_token(base, document) for document in documents]
     return -F.logsigmoid(beta * ((said[0] - before[0]) - (said[1] - before[1])))
+
+
+def noise_of_one(model: Any, dataset: TokenDataset, sequence: int, *, seed: int, step: int) -> torch.Tensor:
+    """The loss of one picture, by diffusers' parts alone and the formula's own arithmetic."""
+    painter = model.get_base_model() if hasattr(model, "get_base_model") else model
+    assert dataset.pixels is not None
+    dtype = next(painter.unet.parameters()).dtype
+    number = int(dataset.sequence_documents[sequence])
+    picture = torch.from_numpy(dataset.pixels[number].astype(np.float64))[None].to(dtype) / 255 * 2 - 1
+    caption = dataset.document(number).tokens.tolist()
+    caption += [painter.filler] * (painter.text_encoder.config.max_position_embeddings - len(caption))
+    config, random = painter.schedule.config, np.random.default_rng([1, seed, step, sequence])
+    ends = config.beta_start**0.5, config.beta_end**0.5
+    betas = torch.linspace(*ends, config.num_train_timesteps, dtype=dtype) ** 2
+    timestep = int(random.integers(config.num_train_timesteps))
+    kept = torch.cumprod(1 - betas, 0)[timestep].to(dtype)
+    with torch.no_grad():
+        seen = painter.vae.encode(picture).latent_dist
+        shape = tuple(seen.mean.shape[1:])
+        posterior, noise = (
+            torch.from_numpy(random.standard_normal(shape, dtype=np.float32))[None].to(dtype) for _ in range(2)
+        )
+        clean = (seen.mean + seen.std * posterior) * painter.vae.config.scaling_factor
+        read = painter.text_encoder(torch.tensor([caption])).last_hidden_state
+    noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    told = noise if config.prediction_type == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * clean
+    return F.mse_loss(painter.unet(noisy, torch.tensor([timestep]), read).sample, told)
 
 
 SUMS = {

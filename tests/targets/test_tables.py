@@ -35,6 +35,7 @@ CHANGED: dict[str, Any] = {
     "data.columns": {"messages": "chat"},
     "data.prompt": "Say: {messages}",
     "data.labels": ["yes", "no"],
+    "data.resolution": 256,
     "data.long_rows": "split",
     "technique.name": "full",
     "technique.rank": 4,

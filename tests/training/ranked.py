@@ -87,7 +87,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = (folder / "trained").glob("*.safetensors")
+    trained = folder / "trained"
+    (file,) = (trained / "unet" if (trained / "unet").is_dir() else trained).glob("*.safetensors")
     return load_file(file)
 
 

@@ -147,6 +147,8 @@ class Float64(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.Tensor.float:
             function = torch.Tensor.double
+        if function is torch.Tensor.view:  # of a type: how bytes are read, and no cast
+            return function(*args, **(kwargs or {}))
         swap = {torch.float32: torch.float64, torch.float: torch.float64}
         args = tuple(swap.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
         kwargs = {k: swap.get(v, v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
