@@ -123,7 +123,10 @@ def test_our_job_is_sent_as_the_sdk_itself_would_send_it(
     write_parameters(plan, folder)
     from azft.azureml.uploads import ensure
 
+    model = str(run.azure["model"])
+    assert plan.target is not None
     references = ensure(connection, plan, code=code, parameters=folder)
+    references = {**references, plan.target.model_id: model}
     job = build_job(plan, name=run.name, run=run.name, code=code, parameters=folder, references=references)
     connection.client.jobs.create_or_update(job)
     ours, theirs = seen
@@ -132,4 +135,6 @@ def test_our_job_is_sent_as_the_sdk_itself_would_send_it(
     assert ours.query["api-version"] in _VERSIONS.values()
     assert ("x-azureml-token" in ours.headers) == ("x-azureml-token" in theirs.headers)
     body = job_body(connection, plan, name=run.name, run=run.name, code=code, parameters=folder, references=references)
+    assert model in ours.body.decode()
+    assert "/versions/" in model
     assert body == orjson.loads(ours.body)
