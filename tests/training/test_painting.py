@@ -178,6 +178,7 @@ def test_only_the_unet_is_in_training(inputs: dict[str, Path]) -> None:
     assert (painter.unet.training, painter.vae.training, painter.text_encoder.training) == (True, False, False)
 
 
+@pytest.mark.slow  # bf16 is emulated on most CPUs, and thirteen seconds of it
 def test_bf16_learns_about_what_fp32_does(inputs: dict[str, Path], tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
