@@ -14,18 +14,13 @@ import torch
 from azft.data.dataset import Document
 from azft.training.ahead import Ahead
 from azft.training.batches import assemble
-from azft.training.checkpoints import CheckpointFolder
-from azft.training.devices import arithmetic
-from azft.training.distribution import SingleProcess
 from azft.training.loop import Loop, NonFiniteError, Progress
-from azft.training.metrics import Metrics
-from azft.training.objectives import OBJECTIVES
 from azft.training.padded import assemble_padded
 from azft.training.preference import PairBatch
 from azft.training.probe import token_loss
-from azft.training.schedule import Timetable
 from azft.training.sequence_to_sequence import assemble_pairs
-from tests.training.tiny import open_train, parameters, tiny_dataset, tiny_model
+from tests.training.loops import one_process_loop
+from tests.training.tiny import open_train, tiny_dataset, tiny_model
 
 WAIT = 30
 """Seconds after which what should have happened is taken for never happening."""
@@ -100,20 +95,9 @@ def make_loop(folder: Path, **training: Any) -> Loop:
     dataset = folder / "data"
     if not dataset.exists():
         tiny_dataset(dataset, count=24, packing=False)
-    train = open_train(dataset)
-    settings = parameters(**{"global_batch_size": 8, "micro_batch_size": 4, "max_steps": 7, **training}).training
-    return Loop(
-        token_loss(tiny_model("llama"), one_document=False),
-        objective=OBJECTIVES["next-token"],
-        training=settings,
-        timetable=Timetable.of(settings, sequences=len(train)),
-        arithmetic=arithmetic("fp32", torch.device("cpu")),
-        ranks=SingleProcess(),
-        train=train,
-        validation=None,
-        checkpoints=CheckpointFolder(folder / "checkpoints", identity={}, keep=1),
-        metrics=Metrics(folder / "metrics"),
-    )
+    settings = {"global_batch_size": 8, "micro_batch_size": 4, "max_steps": 7, **training}
+    module = token_loss(tiny_model("llama"), one_document=False)
+    return one_process_loop(module, "next-token", open_train(dataset), folder, **settings)
 
 
 def weights(loop: Loop) -> list[bytes]:

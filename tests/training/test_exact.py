@@ -12,21 +12,16 @@ import torch
 
 from azft.techniques import Lora
 from azft.training.batches import assemble
-from azft.training.checkpoints import CheckpointFolder
-from azft.training.devices import arithmetic
-from azft.training.distribution import SingleProcess
 from azft.training.loop import Loop
-from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
 from azft.training.probe import token_loss
-from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
+from tests.training.loops import one_process_loop
 from tests.training.tiny import (
     ARCHITECTURES,
     Float64,
     gradients,
     open_train,
-    parameters,
     random_documents,
     reference_loss,
     tiny_dataset,
@@ -68,20 +63,8 @@ def reference_gradients(architecture: str, technique: str, documents: Any) -> tu
 
 
 def make_loop(model: Any, dataset: Path, tmp_path: Path, **training: Any) -> Loop:
-    settings = parameters(**training).training
-    train = open_train(dataset)
-    return Loop(
-        token_loss(model, one_document=False),
-        objective=OBJECTIVES["next-token"],
-        training=settings,
-        timetable=Timetable.of(settings, sequences=len(train)),
-        arithmetic=arithmetic("fp32", torch.device("cpu")),
-        ranks=SingleProcess(),
-        train=train,
-        validation=None,
-        checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
-        metrics=Metrics(tmp_path / "metrics"),
-    )
+    module = token_loss(model, one_document=False)
+    return one_process_loop(module, "next-token", open_train(dataset), tmp_path, **training)
 
 
 def documents_of(dataset: Path) -> Any:

@@ -11,17 +11,14 @@ import torch
 
 from azft.data.dataset import open_dataset
 from azft.techniques import Lora
-from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import arithmetic
-from azft.training.distribution import SingleProcess
 from azft.training.evaluate import totals_of
 from azft.training.loop import Loop
-from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
-from azft.training.schedule import Timetable
 from azft.training.techniques import TECHNIQUES
+from tests.training.loops import one_process_loop
 from tests.training.readers import HEADS, READERS, naive_loss, random_reads, read_dataset, tiny_reader
-from tests.training.tiny import Float64, gradients, parameters, worst_difference
+from tests.training.tiny import Float64, gradients, worst_difference
 
 EXACT = 1e-9
 CPU = arithmetic("fp32", torch.device("cpu"))
@@ -46,21 +43,9 @@ def prepared(architecture: str, objective: str, technique: str) -> Any:
 
 
 def make_loop(model: Any, objective: str, dataset: Path, tmp_path: Path, **training: Any) -> Loop:
-    settings = parameters(global_batch_size=64, **training).training
+    module = OBJECTIVES[objective].make(model, False)
     train = open_dataset(dataset, "train")
-    row = OBJECTIVES[objective]
-    return Loop(
-        row.make(model, False),
-        objective=row,
-        training=settings,
-        timetable=Timetable.of(settings, sequences=len(train)),
-        arithmetic=CPU,
-        ranks=SingleProcess(),
-        train=train,
-        validation=None,
-        checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
-        metrics=Metrics(tmp_path / "metrics"),
-    )
+    return one_process_loop(module, objective, train, tmp_path, global_batch_size=64, **training)
 
 
 CELLS = [

@@ -24,19 +24,15 @@ from azft.data.tokenizer import load_tokenizer
 from azft.parameters import EvaluateParameters, FinetuneParameters, PackageParameters, PrepareParameters
 from azft.recipe import Recipe
 from azft.recipe_file import load_recipe
-from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import arithmetic
-from azft.training.distribution import SingleProcess
 from azft.training.evaluate import evaluate
 from azft.training.finetune import finetune
-from azft.training.loop import Loop
-from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
 from azft.training.package import package
 from azft.training.preference import PreferenceLoss, ask_reference
-from azft.training.schedule import Timetable
 from tests.helpers.tokens import tokenizer_folder
-from tests.training.tiny import Float64, gradients, parameters, random_documents, tiny_model, worst_difference
+from tests.training.loops import one_process_loop
+from tests.training.tiny import Float64, gradients, random_documents, tiny_model, worst_difference
 
 BETA = 0.3
 
@@ -97,19 +93,8 @@ def test_the_gradient_is_that_of_the_paper_however_pairs_are_batched(
     model = moved(tiny_model(architecture).double())
     module = OBJECTIVES["preference"].make(model, micro == 1)
     module.against(reference, BETA)
-    settings = parameters(global_batch_size=micro * 7, micro_batch_size=micro).training
-    loop = Loop(
-        module,
-        objective=OBJECTIVES["preference"],
-        training=settings,
-        timetable=Timetable.of(settings, sequences=len(dataset)),
-        arithmetic=arithmetic("fp32", torch.device("cpu")),
-        ranks=SingleProcess(),
-        train=dataset,
-        validation=None,
-        checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
-        metrics=Metrics(tmp_path / "metrics"),
-    )
+    batches = {"global_batch_size": micro * 7, "micro_batch_size": micro}
+    loop = one_process_loop(module, "preference", dataset, tmp_path, **batches)
     losses, _ = loop.accumulate(list(range(7)))
     assert abs(sum(loss for _, loss in losses) / 7 - float(naive)) < 1e-10
     assert worst_difference(gradients(expected), gradients(model)) < 1e-10

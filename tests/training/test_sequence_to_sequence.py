@@ -16,17 +16,13 @@ from azft.errors import UsageError
 from azft.techniques import Lora
 from azft.training import answers
 from azft.training.answers import greedy_answers
-from azft.training.checkpoints import CheckpointFolder
-from azft.training.devices import arithmetic
-from azft.training.distribution import SingleProcess
 from azft.training.loop import Loop, Progress
-from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
 from azft.training.probe import sequence_to_sequence_loss
-from azft.training.schedule import Timetable
 from azft.training.sequence_to_sequence import assemble_pairs
 from azft.training.techniques import TECHNIQUES
-from tests.training.tiny import VOCABULARY, Float64, gradients, open_train, parameters, worst_difference
+from tests.training.loops import one_process_loop
+from tests.training.tiny import VOCABULARY, Float64, gradients, open_train, worst_difference
 
 EXACT = 1e-10
 OBJECTIVE = OBJECTIVES["sequence-to-sequence"]
@@ -122,19 +118,8 @@ def told(model: Any) -> dict[str, torch.Tensor]:
 
 
 def make_loop(model: Any, dataset: Path, tmp_path: Path, **training: Any) -> Loop:
-    settings = parameters(**training).training
-    train = open_train(dataset)
-    return Loop(
-        OBJECTIVE.make(model, False),
-        objective=OBJECTIVE,
-        training=settings,
-        timetable=Timetable.of(settings, sequences=len(train)),
-        arithmetic=arithmetic("fp32", torch.device("cpu")),
-        ranks=SingleProcess(),
-        train=train,
-        validation=None,
-        checkpoints=CheckpointFolder(tmp_path / "checkpoints", identity={}, keep=1),
-        metrics=Metrics(tmp_path / "metrics"),
+    return one_process_loop(
+        OBJECTIVE.make(model, False), "sequence-to-sequence", open_train(dataset), tmp_path, **training
     )
 
 
