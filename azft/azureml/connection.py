@@ -7,14 +7,13 @@ private cloud, or the emulator on this machine. Nothing else in azft knows which
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from azft.azureml.credentials import Credential, make_credential
+from azft.azureml.credentials import Credential, hush, make_credential
 from azft.azureml.patience import call
 from azft.azureml.workspace import Workspace, find_workspace
 from azft.errors import UsageError
@@ -204,7 +203,4 @@ def _cloud_of(endpoint: str | None) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Keep the SDKs' own lines off a person's terminal; errors reach them translated."""
-    for name in ("azure", "azure.ai.ml", "azure.identity", "azure.core", "azure.storage", "msrest", "urllib3"):
-        logger = logging.getLogger(name)
-        if logger.level != logging.CRITICAL:  # setting a level walks through every logger of the process
-            logger.setLevel(logging.CRITICAL)
+    hush("azure", "azure.ai.ml", "azure.identity", "azure.core", "azure.storage", "msrest", "urllib3")

@@ -55,6 +55,13 @@ _HINTS = {
 }
 
 
+def hush(*names: str) -> None:
+    """Keep these loggers of the SDKs off a person's terminal."""
+    for logger in map(logging.getLogger, names):
+        if logger.level != logging.CRITICAL:  # setting a level walks through every logger of the process
+            logger.setLevel(logging.CRITICAL)
+
+
 def make_credential(auth: str = "default") -> Credential:
     """The credential of an `--auth` value. Raises `UsageError` for an unknown one; nothing is asked of Azure yet."""
     if auth not in AUTH:
@@ -64,9 +71,7 @@ def make_credential(auth: str = "default") -> Credential:
     options: dict[str, Any] = {"exclude_interactive_browser_credential": True} if auth == "default" else {}
     if auth == "device-code":
         options["prompt_callback"] = _show_code
-    logger = logging.getLogger("azure.identity")  # it warns of each failure besides raising it
-    if logger.level != logging.CRITICAL:  # setting a level walks through every logger of the process
-        logger.setLevel(logging.CRITICAL)
+    hush("azure.identity")  # it warns of each failure besides raising it
     kind = getattr(identity, AUTH[auth][0])
     return Credential(auth, lambda: kind(**options))
 

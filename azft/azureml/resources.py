@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
 _SENDS = 3
 _LOOKS = (0.5, 1.0, 2.0, 4.0)
 """Seconds between looks for what an unclear answer may have created."""
-LONGEST_WAIT = 60.0
+_LONGEST_WAIT = 60.0
 _RENAME = "Give another name with --name, or end that one first."
 _NO_NAME = re.compile(r"\.*|.*[\s/\\?#%].*", re.DOTALL)
 _ABOVE = re.compile(r"SubscriptionNotFound|ResourceGroupNotFound|Services/workspaces/[^/']+' under resource group")
@@ -277,27 +277,26 @@ def settled(
             if attempt + 1 == _SENDS:
                 raise
             failure: AzftError = error
-            asked = error.answer.retry_after if error.answer else None
-            tell_wait(f"Making the {words}", error.answer or Answer(), longest_look(asked, _LOOKS), at_most=True)
-            found = look_again(lambda: resources.get(kind, *names), asked, _LOOKS)
+            answer = error.answer or Answer()
+            found = look_again(f"Making the {words}", lambda: resources.get(kind, *names), answer, _LOOKS)
             if found is None and isinstance(error, ConflictError):
                 raise
     raise failure
 
 
-def longest_look(wait: float | None, pauses: Iterable[float]) -> float:
-    """Seconds that `look_again` waits at most."""
-    return min(wait or 0.0, LONGEST_WAIT) + sum(pauses)
-
-
-def look_again(look: Callable[[], Resource | None], wait: float | None, pauses: Iterable[float]) -> Resource | None:
+def look_again(
+    what: str, look: Callable[[], Resource | None], answer: Answer, pauses: Sequence[float]
+) -> Resource | None:
     """Look, and after each pause once more, because what was just made may not be seen at once.
 
-    `wait`: seconds that the service asked for, before the first look.
+    `what` was being done when the service gave this `answer`, which may ask to wait before the first look. The wait is
+    told before it begins.
     """
     time_is = clock()
+    wait = min(answer.retry_after or 0.0, _LONGEST_WAIT)
+    tell_wait(what, answer, wait + sum(pauses), at_most=True)
     if wait:
-        time_is.sleep(min(wait, LONGEST_WAIT))
+        time_is.sleep(wait)
     for pause in (*pauses, None):
         if (found := look()) is not None or pause is None:
             return found

@@ -24,7 +24,7 @@ from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
 from azft.runs import Run
 from azft.tags import KIND_TAG
-from azft.tasks import TASKS
+from azft.tasks import TASKS, Task
 from azft.techniques import TECHNIQUES
 from azft.training.stand_in_architectures import ARCHITECTURES
 
@@ -74,17 +74,9 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
     task = TASKS.get(recipe.get("task", ""))
-    if allowed == ("vllm",) and task is not None and (task.rendering is None or task.rendering in _READS):
+    if allowed == ("vllm",) and task is not None and (why := _why_not_vllm(run, task)):
         raise UsageError(
-            f"The model of {run.name} can't be served by vLLM, which writes text: its task is {task.name}.",
-            fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",
-        )
-    kind_of_model = _kind_of_model(run)
-    if allowed == ("vllm",) and task is not None and kind_of_model != "decoder":
-        reads = kind_of_model == "encoder"
-        raise UsageError(
-            f"The model of {run.name} can't be served by vLLM, which serves decoders: it is an "
-            f"{kind_of_model}{', and marks answers instead of writing them' if reads else ''}.",
+            f"The model of {run.name} can't be served by vLLM, which {why}.",
             fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",
         )
     technique, output = recipe.get("technique") or {}, recipe.get("output") or {}
@@ -97,6 +89,17 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
             fix=fix if kind.merges else "Virtual tokens can't be merged: serve it with peft, or tune with lora.",
         )
     return asked or allowed[0]
+
+
+def _why_not_vllm(run: Run, task: Task) -> str:
+    """What vLLM does that this model doesn't; "" where it can serve it."""
+    if task.rendering is None or task.rendering in _READS:
+        return f"writes text: its task is {task.name}"
+    kind = _kind_of_model(run)
+    if kind == "decoder":
+        return ""
+    marks = ", and marks answers instead of writing them" if kind == "encoder" else ""
+    return f"serves decoders: it is an {kind}{marks}"
 
 
 def _kind_of_model(run: Run) -> ModelKind:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from azft.azureml import uploads
 from azft.azureml.errors import Answer, ConflictError, ServiceError, ServiceUnavailableError
-from azft.azureml.patience import Patience, call, tell_wait
-from azft.azureml.resources import Resource, Resources, longest_look, look_again
+from azft.azureml.patience import Patience, call
+from azft.azureml.resources import Resource, Resources, look_again
 from azft.errors import AzftError
 from azft.payloads import build_job
 from azft.payloads.wire import wire
@@ -134,8 +134,7 @@ def _send(connection: Connection, plan: Plan, name: str, body: dict[str, Any]) -
                 raise
             # A clear refusal needs one look; a job that may have been started may not be seen at once.
             pauses = LOOKS if answer.unclear else ()
-            tell_wait("Submitting the job", answer, longest_look(answer.retry_after, pauses), at_most=True)
-            found = look_again(lambda: find_job(connection, name, plan.hash), answer.retry_after, pauses)
+            found = look_again("Submitting the job", lambda: find_job(connection, name, plan.hash), answer, pauses)
             if found is not None:
                 return Submitted(found, started=attempt > 0 or answer.unclear)
             if last or not (answer.unclear or answer.status == 401):

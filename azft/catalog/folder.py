@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from azft.catalog.cache import cache_root
-from azft.data.model_folder import PIPELINE, find_config
+from azft.data.model_folder import PIPELINE, find_config, has_clip_tokenizer
 from azft.data.picture_model import PARTS, WITH_WEIGHTS, faults
 from azft.files import canonical_json, sha256_bytes, sha256_file, write_json
 
@@ -64,14 +64,12 @@ def _pipeline_problems(folder: Path) -> list[Problem]:
     for part in WITH_WEIGHTS:
         files = sorted((folder / part).glob("*.safetensors"))
         if not files:
-            pickles = sorted(p.name for suffix in ("*.bin", "*.ckpt") for p in (folder / part).glob(suffix))
+            pickles = _pickles(folder / part)
             why = f"only pickles ({pickles[0]}), which can run code when they are opened" if pickles else "no weights"
             problems.append((f"its {part} has {why}", "Take a revision with safetensors."))
         problems += [problem for file in files if (problem := _shard_problem(file))]
     tokenizer = folder / "tokenizer"
-    if not (tokenizer / "tokenizer.json").is_file() and not all(
-        (tokenizer / name).is_file() for name in ("vocab.json", "merges.txt")
-    ):
+    if not (tokenizer / "tokenizer.json").is_file() and not has_clip_tokenizer(tokenizer):
         problems.append(("it has no tokenizer (tokenizer.json, or vocab.json and merges.txt)", "Copy it again."))
     return problems
 
@@ -124,14 +122,18 @@ def _weight_problems(folder: Path) -> list[Problem]:
     else:
         shards = ["model.safetensors"]
     if index is None and not (folder / shards[0]).is_file():
-        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-        if pickles:
+        if pickles := _pickles(folder):
             what = f"its weights are pickles ({pickles[0]}): opening one can run code, so azft reads safetensors only"
             return [(what, "Take a revision with safetensors, or convert the folder where you trust it.")]
         if ggufs := sorted(p.name for p in folder.glob("*.gguf")):
             return [(f"its weights are quantised for inference ({ggufs[0]})", "Name the original safetensors model.")]
         return [("it has no model.safetensors", "Download the model's weights, or save them with safetensors.")]
     return [problem for name in shards if (problem := _shard_problem(folder / name))]
+
+
+def _pickles(folder: Path) -> list[str]:
+    """Names of files that may be weights, and can run code when they are opened."""
+    return sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
 
 
 def _shard_problem(file: Path) -> Problem | None:

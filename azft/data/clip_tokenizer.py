@@ -11,30 +11,25 @@ import orjson
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
+from azft.data.model_folder import CLIP_TOKENIZER
 from azft.errors import AzftError
 
-FILES = ("vocab.json", "merges.txt")
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 """What ends the last token of each word, also in decoded text."""
 _WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
-def is_here(folder: Path) -> bool:
-    """Whether a folder holds such a tokenizer."""
-    return all((folder / name).is_file() for name in FILES)
-
-
 def read(folder: Path) -> Tokenizer:
     """The tokenizer of a folder; `AzftError` for files that are damaged."""
     try:
-        vocabulary: dict[str, int] = orjson.loads((folder / FILES[0]).read_bytes())
-        lines = (folder / FILES[1]).read_text(encoding="utf-8").splitlines()
+        vocabulary: dict[str, int] = orjson.loads((folder / CLIP_TOKENIZER[0]).read_bytes())
+        lines = (folder / CLIP_TOKENIZER[1]).read_text(encoding="utf-8").splitlines()
         pairs = [line.split() for line in lines if line.strip() and not line.startswith("#version")]
         return build(vocabulary, [(first, second) for first, second in pairs])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AzftError(
-            f"The tokenizer in {folder} can't be read from {' and '.join(FILES)}: {error}.",
+            f"The tokenizer in {folder} can't be read from {' and '.join(CLIP_TOKENIZER)}: {error}.",
             fix="Copy the model folder again.",
         ) from None
     except Exception as error:  # the library raises plain Exception

@@ -39,6 +39,15 @@ _MODEL = ("data/model", "model", "artifacts/model", "components/model")
 _TOKENIZER = ("data/tokenizer", "components/tokenizer", "tokenizer", "artifacts/tokenizer")
 
 
+CLIP_TOKENIZER = ("vocab.json", "merges.txt")
+"""The two files of CLIP's old tokenizer, which folders of diffusers have instead of tokenizer.json."""
+
+
+def has_clip_tokenizer(folder: Path) -> bool:
+    """Whether CLIP's old tokenizer lies in this very folder."""
+    return all((folder / name).is_file() for name in CLIP_TOKENIZER)
+
+
 def find_model_folder(folder: Path) -> Path:
     """The folder with config.json and the weights, or with model_index.json; `folder` itself where there is none."""
     root = _root(folder)

@@ -18,10 +18,12 @@ from tokenizers import AddedToken, Tokenizer
 from azft.data import clip_tokenizer
 from azft.data.chat_template import ChatTemplate
 from azft.data.model_folder import (
+    CLIP_TOKENIZER,
     ModelKind,
     find_config,
     find_model_folder,
     find_tokenizer_folder,
+    has_clip_tokenizer,
     model_kind,
     positions_of,
 )
@@ -119,8 +121,8 @@ def context_length(folder: Path) -> int | None:
 
 def _backend(folder: Path, path: Path) -> tuple[Tokenizer, bytes]:
     """The tokenizer itself, and the bytes that decide what it is."""
-    if not path.is_file() and clip_tokenizer.is_here(folder):
-        return clip_tokenizer.read(folder), b"".join((folder / name).read_bytes() for name in clip_tokenizer.FILES)
+    if not path.is_file() and has_clip_tokenizer(folder):
+        return clip_tokenizer.read(folder), b"".join((folder / name).read_bytes() for name in CLIP_TOKENIZER)
     if not path.is_file():
         raise NotFoundError(
             f"{folder} has no tokenizer.json.",

@@ -131,6 +131,7 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     from azft.training import adapters, models
     from azft.training.objectives import OBJECTIVES
     from azft.training.package import merge
+    from azft.training.stored import stored_dtype
 
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / "data", ignore_errors=True)
@@ -140,7 +141,7 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     head = OBJECTIVES[made["objective"]].head
     if (trained / adapters.CONFIG).is_file():
         base = models.load_model(model, head=head, labels=made["labels"], dtype=torch.float32)
-        models.save_model(merge(base, trained), target, models.stored_dtype(model))
+        models.save_model(merge(base, trained), target, stored_dtype(model))
     else:
         for file in sorted(trained.iterdir()):
             if file.is_file() and file.name != "training.json":

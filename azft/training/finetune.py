@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,11 +22,12 @@ from azft.training import models, snapshot
 from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import Arithmetic, arithmetic
 from azft.training.distribution import SingleProcess, join
-from azft.training.loop import Loop, Progress, stop_on_sigterm
+from azft.training.loop import Loop, Progress
 from azft.training.metrics import Metrics
 from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
 from azft.training.schedule import Timetable
+from azft.training.stored import stored_dtype
 from azft.training.techniques import TECHNIQUES, TrainingData, prepare
 
 SIGTERM_EXIT = 143
@@ -47,7 +53,7 @@ def finetune(
         NonFiniteError: The loss became NaN or infinite.
         SystemExit: With 143 after SIGTERM, once a checkpoint is written.
     """
-    with join(parameters.distribution) as ranks, stop_on_sigterm() as stop_requested:
+    with join(parameters.distribution) as ranks, _stop_on_sigterm() as stop_requested:
         log = Metrics(metrics, enabled=ranks.is_main)
         try:
             loop = _set_up(parameters, model, dataset, checkpoints, ranks, log)
@@ -222,7 +228,7 @@ def _write_trained(
     technique = TECHNIQUES[parameters.technique.name]
     trainable, total = models.parameter_counts(model)
     with output_folder(trained, last="training.json") as folder:
-        technique.save(model, folder, models.stored_dtype(base))
+        technique.save(model, folder, stored_dtype(base))
         if not parameters.technique.is_adapter:
             models.copy_tokenizer(base, folder)
         technique.verify(model, folder)
@@ -259,3 +265,22 @@ def _describe(
         f"{len(train):,} sequences of up to {train.max_length:,} tokens; {timetable.total_steps:,} steps, "
         f"{timetable.steps_per_epoch:,} an epoch"
     )
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a wish that the loop asks for; the handler of before comes back when the block ends."""
+    asked = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before: Any = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

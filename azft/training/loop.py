@@ -9,13 +9,10 @@ step depends on is in `Progress`, the weights, the optimizer and the random numb
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -354,22 +351,3 @@ def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> 
         eps=training.adam_epsilon,
         fused=True,
     )
-
-
-@contextmanager
-def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM into a wish that the loop asks for; the handler of before comes back when the block ends."""
-    asked = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before: Any = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,6 @@ from azft.data.model_folder import (
     find_model_folder,
     find_tokenizer_folder,
     is_pipeline,
-    weight_files,
 )
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
@@ -165,19 +164,6 @@ def verify_saved(model: Any, folder: Path) -> None:
     ]
     if wrong:
         raise AzftError(f"The model in {folder} is not the one in memory: {wrong[0]} differs.")
-
-
-def stored_dtype(folder: Path) -> torch.dtype:
-    """The type in which a model folder's weights are stored (that of its first floating tensor)."""
-    from safetensors import safe_open
-
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                dtype: torch.dtype = tensors.get_tensor(name).dtype
-                if dtype.is_floating_point:
-                    return dtype
-    return torch.float32
 
 
 def fingerprint(folder: Path) -> str:

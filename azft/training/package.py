@@ -17,11 +17,12 @@ from azft.files import write_bytes, write_text
 from azft.parameters import PackageParameters
 from azft.training import adapters
 from azft.training.card import model_card
-from azft.training.models import copy_tokenizer, load_model, save_model, stored_dtype, unwrapped, verify_saved
+from azft.training.models import copy_tokenizer, load_model, save_model, unwrapped, verify_saved
 from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
 from azft.training.painter import Painter
 from azft.training.painter_lora import write_diffusers_lora
+from azft.training.stored import stored_dtype
 
 _ROUNDING = 1e-4
 """Difference of logits in fp32, relative to their spread, that rounding may make.

@@ -20,6 +20,7 @@ from azft.data.picture_rendering import filler_of
 from azft.data.tokenizer import load_tokenizer
 from azft.errors import AzftError
 from azft.extras import needs
+from azft.training.stored import stored_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ class Painter(nn.Module):
         parts = []
         try:
             for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
-                stored = given or _stored_dtype(folder / name)
+                stored = given or stored_dtype(folder / name)
                 parts.append(kind.from_pretrained(folder / name, torch_dtype=stored, **options))
             parts.append(CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=given or "auto", **options))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -221,17 +222,6 @@ def _schedule(folder: Path) -> Any:
     with needs("images", "Models that paint"):
         from diffusers import DDPMScheduler
     return DDPMScheduler.from_config(DDPMScheduler.load_config(folder / "scheduler"), **_UP_TO_DATE)
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    from safetensors import safe_open
-
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                dtype: torch.dtype = tensors.get_tensor(name).dtype
-                return dtype
-    return torch.float32
 
 
 def _width(unet: Any) -> int:

@@ -13,8 +13,11 @@ from azft.training import adapters
 from azft.training.painter import TRAINED
 
 _BEFORE = "base_model.model."
-_NAMES = ("target_modules",)
 _PATTERNS = ("rank_pattern", "alpha_pattern")
+DIFFUSERS = "pytorch_lora_weights.safetensors"
+"""diffusers' name of a LoRA, which `load_lora_weights` looks for in a folder."""
+_SAID = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules", "use_rslora", "use_dora", *_PATTERNS)
+"""What diffusers has to be told of it."""
 
 
 def write_diffusers_lora(folder: Path) -> None:
@@ -25,8 +28,7 @@ def write_diffusers_lora(folder: Path) -> None:
     """
     inside = f"{TRAINED}."
     config: dict[str, Any] = orjson.loads((folder / adapters.CONFIG).read_bytes())
-    for key in _NAMES:
-        config[key] = sorted(name.removeprefix(inside) for name in config[key])
+    config["target_modules"] = sorted(name.removeprefix(inside) for name in config["target_modules"])
     for key in _PATTERNS:
         config[key] = {name.removeprefix(inside): value for name, value in config[key].items()}
     tensors = load_file(folder / adapters.WEIGHTS)
@@ -38,8 +40,3 @@ def write_diffusers_lora(folder: Path) -> None:
     said = {f"{inside}{key}": value for key, value in config.items() if key in _SAID}
     header = {"format": "pt", "lora_adapter_metadata": orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()}
     save_file(own, folder / DIFFUSERS, metadata=header)
-
-
-DIFFUSERS = "pytorch_lora_weights.safetensors"
-"""diffusers' name of a LoRA, which `load_lora_weights` looks for in a folder."""
-_SAID = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules", "use_rslora", "use_dora", *_PATTERNS)

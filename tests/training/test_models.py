@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from azft.errors import AzftError, NotFoundError, UsageError
-from azft.training.models import fingerprint, load_model, save_model, stored_dtype, verify_saved
+from azft.training.models import fingerprint, load_model, save_model, verify_saved
+from azft.training.stored import stored_dtype
 from tests.training.tiny import save_model as make_folder
 from tests.training.tiny import tiny_model
 
