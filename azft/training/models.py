@@ -61,7 +61,7 @@ def load_model(
 
     options = _named(labels, problem)
     if quantization is not None:
-        from azft.training.quantised import configuration
+        from azft.training.quantised import configuration, same_arithmetic
 
         empty = empty_model(folder, head=head, labels=labels, trust_remote_code=trust_remote_code)
         options["quantization_config"] = configuration(quantization, empty, dtype or torch.float32)
@@ -85,6 +85,8 @@ def load_model(
             f"The model in {folder} can't be loaded: {first_line}",
             fix="Check that the folder is complete and that the installed transformers knows this architecture.",
         ) from error
+    if quantization is not None:
+        same_arithmetic(model)
     if head.removeprefix("AutoModel") in READING_HEADS and model.config.pad_token_id is None:
         # A decoder is read at its last token, which it finds by the filler behind it.
         end = model.config.eos_token_id

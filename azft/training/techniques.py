@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from azft.techniques import TechniqueBase, VirtualTokens
-from azft.training import adapters, freeze, ia3, low_rank, prompt_learning, quantised
+from azft.training import adapters, freeze, ia3, low_rank, prompt_learning
 from azft.training.batches import epoch_order
 from azft.training.low_rank import Batches
 from azft.training.models import empty_model, parameter_counts, save_model, verify_saved
@@ -109,7 +109,6 @@ def prepare(model: Any, technique: TechniqueBase, data: TrainingData | None = No
     """
     if data is not None and isinstance(technique, VirtualTokens):
         prompt_learning.check_room(model, technique, data.longest)
-    quantised.same_arithmetic(model)
     return TECHNIQUES[technique.name].prepare(model, technique, data.batches if data else None)
 
 

@@ -107,6 +107,25 @@ def test_every_variant_has_the_gradients_of_its_formula(which: str, folder: Path
     assert worst_difference(gradients(reference), gradients(packed)) < 1e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(4, 32), (6, 96), (3, 160), (10, 66), (5, 7), (8, 128), (2, 2, 48)], ids=str)
+def test_four_bit_weights_come_back_rightly_whatever_their_rows_are(
+    shape: tuple[int, ...], dtype: torch.dtype, folder: Path
+) -> None:
+    """A block may reach over the end of a row, which bitsandbytes' kernel for CPUs with AVX-512 gets wrong."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    load(folder, "qlora")  # repairs it, where it is needed
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    packed, state = quantize_4bit(weights, blocksize=64, quant_type="nf4")
+    halves = torch.stack([packed.flatten() >> 4, packed.flatten() & 15], 1).flatten()[: weights.numel()]
+    scales = state.absmax.repeat_interleave(64)[: weights.numel()]
+    expected = (state.code[halves.long()] * scales).reshape(shape).to(dtype)
+    torch.testing.assert_close(
+        dequantize_4bit(packed, state), expected, rtol=1e-2 if dtype != torch.float32 else 0, atol=0
+    )
+
+
 def test_qlora_has_the_gradients_of_lora_on_the_dequantised_weights(folder: Path) -> None:
     from bitsandbytes.functional import dequantize_4bit
 
