@@ -18,7 +18,8 @@ os.environ.update(
     PYTHONHASHSEED="0",
     NO_COLOR="1",
 )
-for name in [name for name in os.environ if name.startswith(("AZFT_", "MLFLOW_", "AZUREML_"))]:
+# Workers of the test run are told a width, which is not the one of a command that writes into a pipe.
+for name in [n for n in os.environ if n.startswith(("AZFT_", "MLFLOW_", "AZUREML_")) or n in ("COLUMNS", "LINES")]:
     del os.environ[name]
 
 

@@ -33,6 +33,8 @@ __all__ = [
 
 NARROW = 70
 """Columns below which a finding is stacked instead of set side by side."""
+_LONGEST_PLACE = 40
+"""Columns of a place beside which there is still room for a text."""
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
@@ -92,7 +94,8 @@ def findings(found: Iterable[Finding], *, stderr: bool = False) -> RenderableTyp
     """Findings grouped by severity, errors first: where, what, and what to do."""
     ordered = by_severity(found)
     screen = console(stderr=stderr)
-    stacked = screen.width < NARROW
+    # A place is to be clicked on and searched for, so it is never broken where there is room for it.
+    stacked = screen.width < NARROW or any(len(place(finding.where)) > _LONGEST_PLACE for finding in ordered)
     arrow = "→ " if symbols(sys.stderr if stderr else sys.stdout) else "-> "
     blocks: list[RenderableType] = []
     for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "note")):
@@ -116,7 +119,7 @@ def _what(finding: Finding, arrow: str) -> list[Text]:
 
 def _side_by_side(group: Sequence[Finding], arrow: str) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold", overflow="fold", max_width=40)
+    grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for finding in group:
         grid.add_row(text(place(finding.where)), Group(*_what(finding, arrow)))
