@@ -76,7 +76,8 @@ def repair_dequantisation() -> bool:
         handed = shape if shape[-1] % block == 0 else (1, prod(shape))
         return kernel.call_boxed(keys, packed, scales, block, kind, handed, dtype).reshape(shape)
 
-    library = torch.library.Library("bitsandbytes", "IMPL")
+    untyped: Any = torch.library
+    library = untyped.Library("bitsandbytes", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a kernel is replaced, which is meant
         library.impl("dequantize_4bit", dequantise, "CPU", with_keyset=True)
@@ -85,7 +86,7 @@ def repair_dequantisation() -> bool:
     return True
 
 
-_kept: list[torch.library.Library] = []
+_kept: list[Any] = []
 """A library's kernels are gone with the object."""
 
 
