@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Tests start many processes; without bytecode on disk, where a machine asks for that, each compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help quickstart test test-slow check format bench docs clean
+.PHONY: help quickstart test test-slow test-kernels check format bench docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,10 @@ test: $(VENV)/.dev ## all fast tests
 
 test-slow: $(VENV)/.dev ## the long sweeps too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or not slow"
+
+test-kernels: ## Liger's kernels, interpreted on this CPU (its own environment, because Triton is large)
+	@$(MAKE) --no-print-directory VENV=.venv-kernels .venv-kernels/.kernels
+	TRITON_INTERPRET=1 .venv-kernels/bin/python -m pytest -n 2 --dist worksteal -q tests/training/test_liger.py
 
 check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, no outputs in notebooks
 	$(BIN)/ruff check .
@@ -46,7 +50,7 @@ docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 	$(BIN)/python scripts/data_checks_page.py
 
 clean: ## remove what these targets made
-	rm -rf .venv .venv-bench quickstart dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-bench .venv-kernels quickstart dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.torch: constraints.txt scripts/install_torch.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,6 +66,10 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@echo "Installing azft and its development tools into $(VENV) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.kernels: $(VENV)/.dev
+	@$(PIP) --editable '.[kernels]'
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.torch pyproject.toml
 	@echo "Installing azft and its peers into $(VENV) ..."

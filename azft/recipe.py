@@ -123,6 +123,12 @@ class Training(Section):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
+    kernels: Literal["auto", "torch"] = Field(
+        "auto",
+        description="What computes on an NVIDIA GPU; auto: flash attention over documents and, with extra `kernels`, "
+        "Liger's norms, gates and rotations, each where it has shown there that it gives what torch's operators give; "
+        "torch: those operators.",
+    )
     dpo_beta: float = Field(
         0.1, gt=0, description="Preference tuning: how closely the model is held to the base model (DPO's beta)."
     )

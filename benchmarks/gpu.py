@@ -8,7 +8,7 @@ are timed. A lane that runs out of memory is shown as void, with what it asked f
     python benchmarks/gpu.py [--json] [--lengths 1024 4096 8192] [--techniques lora qlora full] [--tiny]
 
 `--tiny` is a small model, on whatever device there is: it shows that every lane runs, and its figures mean nothing.
-Needs the extras `train`, `quant` and `bench`, and liger-kernel for TRL's lane.
+Needs the extras `train`, `quant`, `kernels` and `bench`; TRL's lane takes flash_attn where it is installed.
 """
 
 from __future__ import annotations

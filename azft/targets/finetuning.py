@@ -85,6 +85,7 @@ FINETUNING: Table = {
     "training.adam_epsilon": NotOffered(_ITSELF, _OWN),
     "training.max_grad_norm": NotOffered(_ITSELF, _OWN),
     "training.gradient_checkpointing": NotOffered(_ITSELF, _OWN),
+    "training.kernels": NotOffered(_ITSELF, _OWN),
     "training.dpo_beta": NotOffered("it tunes by no preferences", _OWN, quiet=True),
     "training.seed": NotOffered("two jobs may draw different numbers", _OWN),
     "training.logging_steps": NotOffered(_ITSELF),

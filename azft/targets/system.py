@@ -152,6 +152,7 @@ SYSTEM: Table = {
     "training.adam_epsilon": told("adam_epsilon", lambda s: s.recipe.training.adam_epsilon),
     "training.max_grad_norm": told("max_grad_norm", lambda s: s.recipe.training.max_grad_norm),
     "training.gradient_checkpointing": NotOffered("the pipeline chooses it", _OWN),
+    "training.kernels": NotOffered("the pipeline chooses them", _OWN),
     "training.dpo_beta": NotOffered("it tunes by no preferences", _OWN, quiet=True),
     "training.seed": told("seed", lambda s: s.recipe.training.seed),
     "training.logging_steps": told("logging_steps", lambda s: s.recipe.training.logging_steps),

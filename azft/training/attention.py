@@ -2,7 +2,8 @@
 
 A batch is one long row of tokens, (1, tokens), with its documents one after another. transformers would build a
 (tokens, tokens) mask for that; here scaled-dot-product attention runs once per document, so that time and memory grow
-with the documents' lengths and not with the batch's. Whether a model really obeys is proven by `azft.training.probe`.
+with the documents' lengths and not with the batch's. On a GPU one kernel does it for all documents at once, where it
+has proven itself (`azft.training.kernels`). Whether a model really obeys is proven by `azft.training.probe`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
+
+from azft.training import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,14 +93,18 @@ def document_attention(
             # Queries of zeros stand before the others, so that query and key n are the same token's.
             q = F.pad(queries, (0, 0, virtual, 0))
             k, v = (torch.cat([first.to(rest.dtype), rest], 2) for first, rest in zip(before, own, strict=True))
-            outputs.append(_one_document(q, k, v, dropout, scaling, sliding_window, softcap)[:, :, virtual:])
+            outputs.append(one_document(q, k, v, dropout, scaling, sliding_window, softcap)[:, :, virtual:])
     else:
-        outputs = [_one_document(q, k, v, dropout, scaling, sliding_window, softcap) for q, k, v in parts]
+        kind = None if softcap is not None else kernels.takes(query, key, dropout)
+        if kind is not None:
+            out = kernels.varlen(query, key, value, lengths, kind=kind, scaling=scaling, window=sliding_window)
+            return out, None
+        outputs = [one_document(q, k, v, dropout, scaling, sliding_window, softcap) for q, k, v in parts]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
     return joined.transpose(1, 2), None
 
 
-def _one_document(
+def one_document(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -106,6 +113,7 @@ def _one_document(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
+    """Causal attention of one document, in torch's operators; (1, heads, tokens, head_dim)."""
     length = query.shape[2]
     if softcap is None and (window is None or window >= length):
         return F.scaled_dot_product_attention(

@@ -18,7 +18,7 @@ from azft.files import canonical_json, sha256_bytes, write_json
 from azft.parameters import FinetuneParameters
 from azft.tasks import TASKS
 from azft.techniques import Qlora
-from azft.training import models, snapshot
+from azft.training import kernels, models, snapshot
 from azft.training.checkpoints import CheckpointFolder
 from azft.training.devices import Arithmetic, arithmetic
 from azft.training.distribution import SingleProcess, join
@@ -31,8 +31,9 @@ from azft.training.stored import stored_dtype
 from azft.training.techniques import TECHNIQUES, TrainingData, prepare
 
 SIGTERM_EXIT = 143
-_NOT_THE_RESULT = {"logging_steps", "save_steps", "save_total_limit"}
-"""Training parameters that may change between two runs of the same training: they leave the weights as they are."""
+_NOT_THE_RESULT = {"kernels", "logging_steps", "save_steps", "save_total_limit"}
+"""Training parameters that may change between two runs of the same training: they leave the weights as they are, or, as
+`kernels` and all of `distribution`, change no more than how sums are rounded."""
 
 
 def finetune(
@@ -81,6 +82,7 @@ def _set_up(
     numbers = arithmetic(training.precision, ranks.device)
     objective = OBJECTIVES[train.objective]
     model = _base_model(parameters, folder, train, numbers)
+    said = kernels.choose(model, numbers, wanted=training.kernels == "auto", documents=not objective.pads)
     reference = None
     if objective.reference is not None:
         reference = objective.reference(model, [train, validation] if validation else [train], numbers, ranks)
@@ -94,6 +96,8 @@ def _set_up(
     snapshot.seed_everything(training.seed, ranks.rank)
     timetable = Timetable.of(training, sequences=len(train))
     _describe(log, model, numbers, ranks, timetable, train)
+    for words in said:
+        log.say(f"kernels: {words}")
     return Loop(
         module,
         objective=objective,

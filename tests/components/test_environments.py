@@ -13,7 +13,13 @@ import pytest
 from azft.staging import COMPONENTS, TRAVELLING_PACKAGES, VOCABULARY, environment_folder
 
 CHECKOUT = Path(__file__).parents[2]
-DISTRIBUTION = {"PIL": "pillow", "pydantic_core": "pydantic", "rouge_score": "rouge-score", "yaml": "pyyaml"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "liger_kernel": "liger-kernel",
+    "pydantic_core": "pydantic",
+    "rouge_score": "rouge-score",
+    "yaml": "pyyaml",
+}
 """Where a module's distribution is called otherwise."""
 NOT_ON_NODES = {"gguf", "sentencepiece"}
 """Imported only where `azft models get` converts a model, on the user's machine."""

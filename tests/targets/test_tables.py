@@ -74,6 +74,7 @@ CHANGED: dict[str, Any] = {
     "training.adam_epsilon": 1e-6,
     "training.max_grad_norm": 2.0,
     "training.gradient_checkpointing": True,
+    "training.kernels": "torch",
     "training.dpo_beta": 0.2,
     "training.seed": 7,
     "training.logging_steps": 3,
