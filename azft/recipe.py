@@ -126,8 +126,8 @@ class Training(Section):
     kernels: Literal["auto", "torch"] = Field(
         "auto",
         description="What computes on an NVIDIA GPU; auto: flash attention over documents and, with extra `kernels`, "
-        "Liger's norms, gates and rotations, each where it has shown there that it gives what torch's operators give; "
-        "torch: those operators.",
+        "Liger's norms, gates and rotations, each where it has shown there that it errs no more than torch's operators "
+        "do; torch: those operators.",
     )
     dpo_beta: float = Field(
         0.1, gt=0, description="Preference tuning: how closely the model is held to the base model (DPO's beta)."
