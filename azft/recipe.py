@@ -73,8 +73,9 @@ class Data(Section):
     )
     long_rows: Literal["drop", "truncate", "split", "error"] | None = Field(
         None,
-        description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "
-        f"pieces that each see only themselves, or refused; by default {_LONG_ROWS}.",
+        description="What happens to a row with more than max_length tokens: left out; cut (where a prompt is "
+        "answered, in the prompt, and the answer stays whole; else at the end); cut into pieces that each see only "
+        f"themselves; or refused. By default {_LONG_ROWS}.",
     )
 
     @model_validator(mode="after")

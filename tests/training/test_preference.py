@@ -239,7 +239,11 @@ def test_broken_pairs_are_found(row: dict[str, Any], code: str, tmp_path: Path) 
 
 
 def test_a_pair_with_a_long_half_goes_whole(base: Path, tmp_path: Path) -> None:
-    rows = [*ROWS, {"prompt": "a", "chosen": "short", "rejected": "long " * 200}]
+    rows = [
+        *ROWS,
+        {"prompt": "a", "chosen": "short", "rejected": "long " * 200},
+        {"prompt": "long " * 200, "chosen": "short", "rejected": "a bit longer"},  # both prompts are cut alike
+    ]
     files = write(tmp_path / "train.jsonl", rows), write(tmp_path / "validation.jsonl", ROWS[:1])
     for long_rows, count in (("drop", 8), ("split", 8), ("truncate", 9)):
         recipe = recipe_of(tmp_path, data={"train": "t.jsonl", "validation": "v.jsonl", "long_rows": long_rows})
