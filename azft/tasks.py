@@ -59,6 +59,8 @@ class Task:
     """The rendering for models of these kinds; None: they can't do the task. `rendering` is a decoder's."""
     limits: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """Keys of the recipe's technique and distribution, and the only values by which its models can be trained."""
+    rate_divisor: int = 1
+    """How many times lower than the technique's the learning rate is where the recipe gives none."""
     pipeline_tag: str = "text-generation"
     """What model hubs call it."""
 
@@ -304,6 +306,9 @@ TASKS: dict[str, Task] = {
             told="pair of answers",
             metrics=("loss", "reward_accuracy", "reward_margin"),
             target="chosen",
+            # 5e-7 for full and 5e-6 for LoRA, a fortieth of what examples are learned at: TRL's guide
+            # (peft_integration.md), and the DPO authors' rate for whole models (config/config.yaml; RMSprop).
+            rate_divisor=40,
         ),
     )
 }  # fmt: skip
