@@ -73,8 +73,9 @@ class Data(Section):
     )
     long_rows: Literal["drop", "truncate", "split", "error"] | None = Field(
         None,
-        description="What happens to a row with more than max_length tokens: left out, cut off at the end, cut into "
-        f"pieces that each see only themselves, or refused; by default {_LONG_ROWS}.",
+        description="What happens to a row with more than max_length tokens: left out; cut (where a prompt is "
+        "answered, in the prompt, and the answer stays whole; else at the end); cut into pieces that each see only "
+        f"themselves; or refused. By default {_LONG_ROWS}.",
     )
 
     @model_validator(mode="after")
@@ -85,6 +86,9 @@ class Data(Section):
 
 
 _RATES = ", ".join(f"{kind.default_learning_rate:.0e} {name}" for name, kind in TECHNIQUES.items()).replace("e-0", "e-")
+_LOWER_RATES = "".join(
+    f"; for {name} 1/{task.rate_divisor} of that" for name, task in TASKS.items() if task.rate_divisor > 1
+)
 
 
 class Training(Section):
@@ -95,7 +99,7 @@ class Training(Section):
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
     learning_rate: float | None = Field(
-        None, gt=0, lt=10, description=f"Peak learning rate; by default the technique's: {_RATES}."
+        None, gt=0, lt=10, description=f"Peak learning rate; by default the technique's: {_RATES}{_LOWER_RATES}."
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after warm-up: to zero by a cosine or a line, or not at all."
@@ -366,8 +370,9 @@ class Recipe(Section):
 
     @property
     def learning_rate(self) -> float:
-        """The peak learning rate: the recipe's, else the technique's default."""
-        return self.training.learning_rate or self.technique.default_learning_rate
+        """The peak learning rate: the recipe's, else the technique's default over the task's divisor."""
+        rate = self.technique.default_learning_rate / TASKS[self.task].rate_divisor
+        return self.training.learning_rate or float(f"{rate:.6g}")  # 5e-07, and not 5.000000000000001e-07
 
     @property
     def model_name(self) -> str:

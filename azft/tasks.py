@@ -48,6 +48,8 @@ class Task:
     long_rows: Literal["drop", "truncate", "split"] = "drop"
     """What becomes of rows that are too long where the recipe doesn't say: what is read loses little by a cut, what is
     written loses its end, and every word that has a tag is worth a piece."""
+    whole: tuple[str, ...] = ()
+    """Columns of which nothing is cut off where a prompt is too long: half a question is another question."""
     asked: str = "prompt"
     told: str = "answer"
     """What findings call the part of a row that is given, and the part that is learned."""
@@ -57,6 +59,8 @@ class Task:
     """The rendering for models of these kinds; None: they can't do the task. `rendering` is a decoder's."""
     limits: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """Keys of the recipe's technique and distribution, and the only values by which its models can be trained."""
+    rate_divisor: int = 1
+    """How many times lower than the technique's the learning rate is where the recipe gives none."""
     pipeline_tag: str = "text-generation"
     """What model hubs call it."""
 
@@ -64,6 +68,15 @@ class Task:
     def needs_chat_template(self) -> bool:
         """Whether a model without a chat template can't do it; others are asked in plain text where they have none."""
         return self.rendering in ("chat", "pair")
+
+    @property
+    def truncation(self) -> str:
+        """Where data.long_rows: truncate cuts a row that is too long, after "it is cut"."""
+        return {
+            "text": "off at the end, or in the prompt where it has one",
+            "prompt": "in the prompt",
+            "pair": "in the prompt",
+        }.get(self.rendering or "", "off at the end")
 
     def rendering_for(self, kind: str) -> str | None:
         """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""
@@ -144,6 +157,7 @@ TASKS: dict[str, Task] = {
             target="answers",
             encoder_decoder="source-target",
             prompt="Context: {context}\nQuestion: {question}\nAnswer:",
+            whole=("question",),
             encoder="span",
             pipeline_tag="question-answering",
         ),
@@ -292,6 +306,9 @@ TASKS: dict[str, Task] = {
             told="pair of answers",
             metrics=("loss", "reward_accuracy", "reward_margin"),
             target="chosen",
+            # 5e-7 for full and 5e-6 for LoRA, a fortieth of what examples are learned at: TRL's guide
+            # (peft_integration.md), and the DPO authors' rate for whole models (config/config.yaml; RMSprop).
+            rate_divisor=40,
         ),
     )
 }  # fmt: skip

@@ -21,7 +21,8 @@ class TechniqueBase(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     default_learning_rate: ClassVar[float]
-    """The learning rate used when the recipe gives none; its source stands beside each."""
+    """Where the learning rate starts when the recipe gives none, which `Recipe.learning_rate` adapts to the task; its
+    source stands beside each."""
     is_adapter: ClassVar[bool] = True
     """Whether what is trained is kept beside the base model, and not a whole model."""
     merges: ClassVar[bool] = True

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from azft.recipe import Recipe
+from azft.recipe import Recipe, Training
 from azft.recipe_errors import all_keys, models_at
+from azft.tasks import TASKS
 from azft.techniques import TECHNIQUES
 
 SMALLEST: dict[str, Any] = {"name": "a", "task": "chat-completion", "model": "m", "data": {"train": "t.jsonl"}}
@@ -27,6 +28,24 @@ def test_the_learning_rate_is_the_techniques_unless_given() -> None:
     assert recipe().learning_rate == 2e-4
     assert recipe(technique={"name": "full"}).learning_rate == 2e-5
     assert recipe(training={"learning_rate": 1e-3}).learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_preferences_are_tuned_at_a_lower_rate_than_anything_else(task: str) -> None:
+    if task != "preference-tuning":
+        for name, kind in TECHNIQUES.items():
+            assert recipe(task=task, technique={"name": name}).learning_rate == kind.default_learning_rate
+        return
+    rates = {name: recipe(task=task, technique={"name": name}).learning_rate for name in TECHNIQUES}
+    assert (rates["full"], rates["lora"], rates["qlora"]) == (5e-7, 5e-6, 5e-6)
+    for name, kind in TECHNIQUES.items():
+        assert rates[name] * 40 == pytest.approx(kind.default_learning_rate)
+    assert recipe(task=task, training={"learning_rate": 2e-4}).learning_rate == 2e-4
+
+
+def test_the_description_of_the_rate_tells_of_tasks_that_want_less() -> None:
+    assert "2e-4 lora" in str(Training.model_fields["learning_rate"].description)
+    assert "for preference-tuning 1/40 of that" in str(Training.model_fields["learning_rate"].description)
 
 
 def test_a_recipe_survives_json() -> None:

@@ -36,8 +36,8 @@ LEAST_ROWS = 10
 PARALLEL_FROM = 64 << 20
 """Bytes of splittable files from which several processes are worth their start of 0.2 s."""
 _PIECE = 32 << 20
-FATES = {"drop": "is left out", "truncate": "is cut off at the end", "split": "is cut into pieces", "error": ""}
-"""What becomes of a long row, by data.long_rows; "" stops the run."""
+FATES = {"drop": "is left out", "truncate": "is cut {truncation}", "split": "is cut into pieces", "error": ""}
+"""What becomes of a long row, by data.long_rows, with the task's `truncation`; "" stops the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,8 @@ def check_data(
 
 def _fate(recipe: Recipe) -> str:
     """What becomes of a long row, and who says so; "" stops the run."""
-    if recipe.data.long_rows is not None:
-        return FATES[recipe.long_rows]
-    return f"{FATES[recipe.long_rows]} ({recipe.task}'s default)"
+    fate = FATES[recipe.long_rows].format(truncation=TASKS[recipe.task].truncation)
+    return fate if recipe.data.long_rows is not None else f"{fate} ({recipe.task}'s default)"
 
 
 def check_files(

@@ -13,6 +13,7 @@ from typing import Any
 
 from azft.data.chat_template import ChatTemplateError, Message
 from azft.data.conversation import conversation
+from azft.data.documents import NOTHING_SPARE, Spare
 from azft.data.rendering import RenderedText, Renderer, Row, Span
 from azft.data.template_probe import MARKER, RefusalError, marker, probe_template, settle
 from azft.data.tokenizer import ModelTokenizer
@@ -54,6 +55,19 @@ class ChatRenderer(Renderer):
             raise RefusalError("template-refuses-conversation", error.message) from None
         _refuse_dropped_messages(messages, text)
         return RenderedText(text, tuple(turns[index] for index in learned))
+
+    def spare(self, rendered: RenderedText, asked: str, within: Spare | None = None) -> Spare:
+        """Where `within` (None: all) of the user's last turn, whose content is `asked`, stands in the rendered row.
+
+        Empty where the last learned answer doesn't follow that turn as the template opens an answer to a user.
+        """
+        probe, content = self.probe, asked.strip()  # templates may trim it; a beginning of white space is never spare
+        end = max(rendered.spans[-1].start + len(probe.lead_in) - len(probe.opening), 0)
+        start = rendered.text.rfind(content, 0, end)
+        if start < 0 or rendered.text[start + len(content) : end].strip():
+            return NOTHING_SPARE
+        within = (within or Spare(0, len(asked))).moved(start - asked.index(content))
+        return Spare(min(max(within.start, start), end), min(within.end, end))
 
     def _turns(self, messages: list[Message], learned: list[int], tools: Any, text: str) -> dict[int, Span]:
         """The turns of the messages whose indices are in `learned`."""

@@ -97,7 +97,9 @@ def prepare(
             else:
                 findings += job.add(path, ((row, split) for row in rows))
         for split, counts in job.counts.items():
-            findings += about_split(split, counts, files.get(split, train).name, limit, parameters.long_rows)
+            findings += about_split(
+                split, counts, files.get(split, train).name, limit, parameters.task, parameters.long_rows
+            )
         _stop_on_errors(findings, say)
         writer.findings = by_severity(findings)
         writer.details = {

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from azft.data.documents import Counts, LongRows
 from azft.findings import Finding, Severity
+from azft.tasks import TASKS
 
 SAMPLES = 5
 """Findings of one kind that are listed for a file."""
 _FATES = {
     "drop": "left out",
-    "truncate": "cut off at the end",
+    "truncate": "cut {truncation}",
     "split": "cut into pieces that each see only themselves",
 }
 
@@ -73,14 +74,16 @@ def context_is_shorter(max_length: int, context: int) -> Finding:
     )
 
 
-def about_split(split: str, counts: Counts, file: str, limit: int, long_rows: LongRows) -> Iterator[Finding]:
+def about_split(split: str, counts: Counts, file: str, limit: int, task: str, long_rows: LongRows) -> Iterator[Finding]:
     """What became of a split's rows, where that isn't obvious."""
     if counts.long_rows:
+        fate = _FATES[long_rows].format(truncation=TASKS[task].truncation)
+        if long_rows == "truncate" and counts.dropped_long:
+            fate += f", but {counts.dropped_long:,} left out, which would be too long without its text too"
         yield Finding(
             "data-long-rows",
             Severity.WARNING,
-            f"{counts.long_rows:,} of {counts.rows:,} rows for {split} have more than {limit:,} tokens: "
-            f"{_FATES[long_rows]}.",
+            f"{counts.long_rows:,} of {counts.rows:,} rows for {split} have more than {limit:,} tokens: {fate}.",
             "Raise training.max_length, shorten them, or choose another data.long_rows.",
             file,
         )

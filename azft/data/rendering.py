@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from azft.data.documents import Counts, LongRows, Piece, pieces
+from azft.data.documents import Counts, LongRows, Piece, Spare, pieces
 from azft.data.template_probe import RefusalError, control_pattern
 from azft.data.tokenizer import ModelTokenizer
 from azft.data.values import strings_of
@@ -44,6 +44,8 @@ class RenderedText:
     spans: tuple[Span, ...] = ()
     references: tuple[str, ...] = ()
     """Texts any of which is right as the model's answer, for metrics over what it writes."""
+    spare: Spare | None = None
+    """The characters of its prompt that can go when it is too long; None where it is not a prompt and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Rendered:
     targets: NDArray[np.int32] | None = None
     """What is to be told at each token in the loss, (tokens in the loss, numbers each); None: the token itself."""
     references: tuple[str, ...] = ()
+    spare: Spare | None = None
+    """The tokens of its prompt that can go when it is too long; None where it is not a prompt and its answer."""
 
     @property
     def longest(self) -> int:
@@ -181,7 +185,16 @@ class Renderer(ABC):
             if 0 < first <= last and offsets[first - 1][1] > span.start:
                 straddling += 1
             spans.append((min(first, last), last + 1))
-        return Rendered(rendered.text, rendered.spans, ids, tuple(spans), straddling, references=rendered.references)
+        spare = None if rendered.spare is None else rendered.spare.tokens(offsets)
+        return Rendered(
+            rendered.text,
+            rendered.spans,
+            ids,
+            tuple(spans),
+            straddling,
+            references=rendered.references,
+            spare=spare,
+        )
 
     def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
         """The documents of a row that have something to learn; `counts` is kept up to date."""
@@ -193,6 +206,7 @@ class Renderer(ABC):
             counts,
             straddling=rendered.straddling > 0,
             references=rendered.references,
+            spare=rendered.spare,
         )
 
     def refuse_control_tokens(self, value: Any, where: str) -> None:

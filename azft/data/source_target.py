@@ -2,15 +2,16 @@
 
 A document is the source's tokens followed by the target's; where the loss begins, the target does. Both are encoded
 with what the tokenizer itself puts around a text (T5's </s>), and the target always ends with the end-of-text token.
+Neither is cut but for the source's longest value (`azft.data.documents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from azft.data.documents import Counts, LongRows, Piece, pieces
+from azft.data.documents import NOTHING_SPARE
 from azft.data.prompts import fill, first_text, references
 from azft.data.rendering import Rendered, RenderedText, Renderer, Row, Span
 from azft.data.template_probe import control_texts
@@ -38,43 +39,35 @@ class SourceTargetRenderer(Renderer):
         stop, stop_id = end_of_text(tokenizer)
         super().__init__(tokenizer, stop=stop, stop_id=stop_id, control_texts=control_texts(tokenizer, stop))
         self.prompt = task.prompt if prompt is None else prompt
-        self.target = str(task.target)
+        self.target, self.whole = str(task.target), task.whole
         self.before, self.after = _marks(tokenizer)
 
     def text(self, row: Row) -> SourceTargetText:
-        source, target, right = fill(self.prompt, row), first_text(row[self.target]), references(row[self.target])
+        asked = fill(self.prompt, row, self.whole)
+        source, target, right = asked.text, first_text(row[self.target]), references(row[self.target])
         self.refuse_control_tokens([source, target], "The row")
         for text in (source, target, *right):
             self.refuse_what_is_no_text(text)
         shown = "".join((*self.before, source, *self.after))
         text = shown + target + self.stop
         span = Span(len(shown), len(text) - len(self.stop), len(text))
-        return SourceTargetText(text, (span,), right, source=source, target=target)
+        return SourceTargetText(text, (span,), right, asked.spare, source=source, target=target)
 
     def encode(self, texts: Sequence[RenderedText], *, offsets: bool = True) -> list[Any]:
-        del offsets  # the border is where the target begins
         parts = [part for text in texts for part in _parts(text)]
-        flat = self._encoded(parts, special_tokens=True, offsets=False)
+        flat = self._encoded(parts, special_tokens=True, offsets=offsets)
         both = zip(flat[::2], flat[1::2], strict=True)
-        return [_Encoded(source.ids, self._ended(target.ids)) for source, target in both]
+        return [_Encoded(source, self._ended(target.ids)) for source, target in both]
 
     def tokens(self, rendered: RenderedText, encoding: Any) -> Rendered:
         source, target = encoding.source, encoding.target
-        ids = source + target
-        return Rendered(rendered.text, rendered.spans, ids, ((len(source), len(ids)),), references=rendered.references)
-
-    def documents(self, rendered: Rendered, max_length: int, long_rows: LongRows, counts: Counts) -> Iterator[Piece]:
-        """One document or none. `truncate` cuts the end of the source off and leaves the target whole."""
-        border = rendered.loss_spans[0][0]
-        ids, room = rendered.token_ids, max_length - (len(rendered.token_ids) - border)
-        least = len(self.before) + 1 + len(self.after)
-        if len(ids) > max_length and long_rows == "truncate" and room >= least:
-            counts.long_rows += 1
-            kept = ids[: room - len(self.after)] + ids[border - len(self.after) : border]
-            ids, border = kept + ids[border:], room
-        mask = Rendered("", (), ids, ((border, len(ids)),)).loss_mask
-        # What is still too long has a target that leaves no room, or was to be split, which `splits` denies.
-        yield from pieces(ids, mask, max_length, "drop", counts, references=rendered.references)
+        ids = source.ids + target
+        before, border = len(self.before), len(source.ids)
+        # The tokenizer's marks have no place in the source: theirs is (0, 0), wherever they stand.
+        offsets = source.offsets[before : border - len(self.after)]
+        spare = (rendered.spare or NOTHING_SPARE).tokens(offsets).moved(before)
+        loss = ((border, len(ids)),)
+        return Rendered(rendered.text, rendered.spans, ids, loss, references=rendered.references, spare=spare)
 
     def _ended(self, target: list[int]) -> list[int]:
         return target if target and target[-1] == self.stop_id else [*target, self.stop_id]
@@ -82,11 +75,11 @@ class SourceTargetRenderer(Renderer):
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    source: list[int]
+    source: Any
     target: list[int]
 
     def __len__(self) -> int:
-        return len(self.source) + len(self.target)
+        return len(self.source.ids) + len(self.target)
 
 
 def _parts(text: RenderedText) -> tuple[str, str]:

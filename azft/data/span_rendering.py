@@ -74,7 +74,7 @@ class SpanRenderer(ReadingRenderer):
         before = question + "\n"
         spans = () if start < 0 else (Span(len(before) + start, len(before) + end, len(before) + end),)
         references = tuple(text for text, _ in row["answers"]) or ("",)
-        return SpanText(before + context, spans, references, question, context, (start, end))
+        return SpanText(before + context, spans, references, question=question, context=context, answer=(start, end))
 
     def inputs(self, text: RenderedText) -> tuple[str, str]:
         assert isinstance(text, SpanText)

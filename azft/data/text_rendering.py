@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from azft.data.documents import Spare
 from azft.data.rendering import RenderedText, Renderer, Row, Span
 from azft.data.template_probe import RefusalError, control_texts
 from azft.data.tokenizer import ModelTokenizer
@@ -11,7 +12,8 @@ class TextRenderer(Renderer):
     """Rows with `text`, learned from its first word to its last, or with `prompt` and `completion`.
 
     The completion follows the prompt as it stands, without a space of ours: what the model is asked when it is served
-    is what it was trained on. Raises `RefusalError` for a tokenizer without an end-of-text token.
+    is what it was trained on. So it is the prompt's beginning that goes when a row is too long. Raises `RefusalError`
+    for a tokenizer without an end-of-text token.
     """
 
     def __init__(self, tokenizer: ModelTokenizer) -> None:
@@ -25,7 +27,9 @@ class TextRenderer(Renderer):
         before = self.opening + prompt
         text = before + learned + self.stop
         self.refuse_what_is_no_text(text)
-        return RenderedText(text, (Span(len(before), len(before) + len(learned), len(text)),))
+        span = Span(len(before), len(before) + len(learned), len(text))
+        spare = None if "text" in row else Spare(len(self.opening), len(before), from_start=True)
+        return RenderedText(text, (span,), spare=spare)
 
 
 def end_of_text(tokenizer: ModelTokenizer) -> tuple[str, int]:

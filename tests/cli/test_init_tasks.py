@@ -41,6 +41,10 @@ def test_commented_out_values_are_the_defaults(task: str, tmp_path: Path) -> Non
     text, plain = scaffold.recipe.read_text(), recipe.to_dict()
     assert plain["data"]["long_rows"] is None
     plain["data"]["long_rows"] = recipe.long_rows
+    rates = re.findall(r"^  # learning_rate: (\S+)", text, re.MULTILINE)
+    assert [float(rate) for rate in rates] == (
+        [recipe.learning_rate] if plain["training"]["learning_rate"] is None else []
+    )
     shown = {
         "technique.dropout": "# dropout: 0.0",
         "training.schedule": "# schedule: cosine",

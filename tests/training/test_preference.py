@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from azft import init
+from azft.catalog.rows import load_catalog
 from azft.data.check import check_files
 from azft.data.dataset import TokenDataset, open_dataset
 from azft.data.dataset_writer import write_dataset
@@ -30,6 +32,7 @@ from azft.training.finetune import finetune
 from azft.training.objectives import OBJECTIVES
 from azft.training.package import package
 from azft.training.preference import PreferenceLoss, ask_reference
+from azft.training.stand_in import StandInSpec, make
 from tests.helpers.tokens import tokenizer_folder
 from tests.training.loops import one_process_loop
 from tests.training.tiny import Float64, gradients, random_documents, tiny_model, worst_difference
@@ -184,6 +187,30 @@ def test_the_whole_way_learns_to_prefer(technique: dict[str, Any], base: Path, t
     assert [sample["reference"] for sample in samples] == [row["chosen"] for row in ROWS[:2]]
 
 
+def test_the_shipped_recipe_learns_visibly_at_its_low_default_rate(tmp_path: Path) -> None:
+    scaffold = init(tmp_path / "shipped", task="preference-tuning")
+    recipe, rows = load_recipe(scaffold.recipe).recipe, scaffold.recipe.parent
+    assert (recipe.training.learning_rate, recipe.learning_rate) == (None, 5e-6)
+    family = load_catalog().families["phi-4-mini"]
+    spec = StandInSpec(
+        architecture="Phi3ForCausalLM", chat_template=family.chat_template, special_tokens=family.special_tokens,
+        data=rows / "train.jsonl", data_sha256="0",
+    )  # fmt: skip
+    model, dataset, metrics = tmp_path / "model", tmp_path / "dataset", tmp_path / "metrics"
+    make(spec, model)
+    prepare(
+        PrepareParameters.of(recipe), model=model, train=rows / "train.jsonl", validation=rows / "validation.jsonl",
+        output=dataset, progress=lambda line: None,
+    )  # fmt: skip
+    finetune(
+        FinetuneParameters.of(recipe).override(epochs=1), model=model, dataset=dataset, trained=tmp_path / "trained",
+        checkpoints=tmp_path / "checkpoints", metrics=metrics,
+    )  # fmt: skip
+    lines = [orjson.loads(line) for line in (metrics / "metrics.jsonl").read_bytes().splitlines()]
+    held_out = [line["eval_loss"] for line in lines if "eval_loss" in line]
+    assert held_out[-1] < 0.4 < np.log(2)  # from which every pair starts
+
+
 def test_rows_in_openais_form_and_as_conversations_are_the_same_pairs(base: Path) -> None:
     renderer = renderer_for("preference-tuning", load_tokenizer(base))
     row = ROWS[0]
@@ -239,7 +266,11 @@ def test_broken_pairs_are_found(row: dict[str, Any], code: str, tmp_path: Path) 
 
 
 def test_a_pair_with_a_long_half_goes_whole(base: Path, tmp_path: Path) -> None:
-    rows = [*ROWS, {"prompt": "a", "chosen": "short", "rejected": "long " * 200}]
+    rows = [
+        *ROWS,
+        {"prompt": "a", "chosen": "short", "rejected": "long " * 200},
+        {"prompt": "long " * 200, "chosen": "short", "rejected": "a bit longer"},  # both prompts are cut alike
+    ]
     files = write(tmp_path / "train.jsonl", rows), write(tmp_path / "validation.jsonl", ROWS[:1])
     for long_rows, count in (("drop", 8), ("split", 8), ("truncate", 9)):
         recipe = recipe_of(tmp_path, data={"train": "t.jsonl", "validation": "v.jsonl", "long_rows": long_rows})
