@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "deepspeed": ("ZeRO, for distribution.strategy: deepspeed", ("deepspeed",)),
     "quant": ("a base model in 4 bits, for qlora", ("bitsandbytes",)),
     "images": ("pictures, and models that paint them", ("diffusers", "pillow")),
+    "kernels": ("fused kernels for NVIDIA GPUs; optional", ("liger-kernel",)),
     "azure": ("the pipeline object, which local mode runs too", ("azure-ai-ml", "azure-identity")),
     "emulator": (
         "Azure on this machine, for rehearsals",
@@ -27,6 +28,8 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Extra -> what it is for, and its packages; a test compares them with pyproject.toml."""
 
+FOR_GPUS = ("kernels",)
+"""Extras that are of no use without an NVIDIA GPU."""
 LOCAL_MODE = ("data", "train", "azure")
 """Extras without which nothing can be trained on this machine."""
 

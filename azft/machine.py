@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import azft
-from azft.extras import EXTRAS, LOCAL_MODE
+from azft.extras import EXTRAS, FOR_GPUS, LOCAL_MODE
 from azft.findings import Finding, Severity
 
 
@@ -80,17 +80,19 @@ def inspect_machine() -> Machine:
 
     cache = cache_root()
     extras = tuple(_extra(name, purpose, packages) for name, (purpose, packages) in EXTRAS.items())
+    gpus = _gpus()
+    wanted = tuple(extra for extra in extras if gpus or extra.name not in FOR_GPUS)
     return Machine(
         azft=azft.__version__,
         python=platform.python_version(),
         platform=platform.platform(aliased=True, terse=True),
         cores=usable_cores(),
         memory=_memory(),
-        gpus=_gpus(),
+        gpus=gpus,
         cache=str(cache),
         cache_free=_free(cache),
         extras=extras,
-        findings=tuple(_findings(extras, cache)),
+        findings=tuple(_findings(wanted, cache)),
     )
 
 

@@ -43,6 +43,22 @@ def test_gpus_are_read_from_the_drivers_tool(monkeypatch: pytest.MonkeyPatch, tm
     assert machine.inspect_machine().gpus == (machine.Gpu("NVIDIA H100, 80GB HBM3", 81559),)
 
 
+@pytest.mark.parametrize("gpus", [(), (machine.Gpu("NVIDIA A100", 81920),)])
+def test_what_only_a_gpu_can_use_is_missed_only_beside_one(
+    gpus: tuple[machine.Gpu, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "liger-kernel":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(machine, "version", version)
+    monkeypatch.setattr(machine, "_gpus", lambda: gpus)
+    found = machine.inspect_machine()
+    assert ("machine-no-kernels" in {finding.code for finding in found.findings}) == bool(gpus)
+    assert next(extra for extra in found.extras if extra.name == "kernels").missing == ("liger-kernel",)
+
+
 def test_a_driver_that_does_not_answer_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("nvidia-smi", 5)
