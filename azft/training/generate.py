@@ -148,7 +148,7 @@ class ChatModel:
         from azft.data.text_rendering import opening_text
 
         said = str(messages[-1]["content"])
-        text = fill(self.prompt, {self.column: said}) if self.prompt else said
+        text = fill(self.prompt, {self.column: said}).text if self.prompt else said
         if self.tokenizer.model_kind == "encoder-decoder":
             return list(self.tokenizer.backend.encode(text, add_special_tokens=True).ids)
         if self.tokenizer.template is None or self.plain:
