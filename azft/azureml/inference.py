@@ -99,10 +99,11 @@ class EndpointChat:
         from azure.core.pipeline.policies import UserAgentPolicy
         from azure.core.rest import HttpRequest
 
+        # Before the endpoint is asked: what the workspace answers about its key is no answer of the endpoint's.
+        headers = {"Accept": "application/json, text/event-stream", **self._headers()}
+
         def send() -> Any:
-            request = HttpRequest(
-                "POST", url, json=body, headers={"Accept": "application/json, text/event-stream", **self._headers()}
-            )
+            request = HttpRequest("POST", url, json=body, headers=headers)
             # No policy of the SDK's that logs or tries again: the key is in the headers.
             client = PipelineClient(base_url=url, policies=[UserAgentPolicy(base_user_agent="azft")])
             response = client.send_request(request, stream=True, connection_timeout=_CONNECT, read_timeout=_READ)
@@ -119,7 +120,7 @@ class EndpointChat:
             raise self._explained(error) from None
 
     def _headers(self) -> dict[str, str]:
-        """What lets us in. Asked for anew each time."""
+        """What lets us in. Asked for anew with each question."""
         resources = Resources(self.connection)
         kind, name = self.endpoint.kind, self.endpoint.name
         if kind == "serverless":

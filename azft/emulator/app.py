@@ -305,7 +305,7 @@ class Emulator:
                 raise StorageError(status, "InternalError", "Server encountered an internal error.")
             code = {408: "RequestTimeout", 502: "BadGateway", 503: "ServiceUnavailable", 504: "GatewayTimeout"}
             raise ApiError(status, code.get(status, "InternalServerError"), "The service had an error of its own.")
-        if "authorization" in request.headers and self.faults.take("token-expired", **moment):
+        if identity.carries_token(request) and self.faults.take("token-expired", **moment):
             if storage:
                 raise StorageError(
                     401, "InvalidAuthenticationInfo", "Lifetime validation failed. The token is expired."

@@ -50,6 +50,11 @@ def bearer(request: Request) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
+def carries_token(request: Request) -> bool:
+    """Whether a request is signed with a token: an endpoint's key is sent in the same header, and never expires."""
+    return (bearer(request) or "").count(".") == 2
+
+
 def require(secret: str, request: Request) -> dict[str, Any]:
     """The claims of the request's token; raises `ApiError` when there is none that counts."""
     token = bearer(request)

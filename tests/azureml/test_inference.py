@@ -15,7 +15,8 @@ from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError, ServiceUnavailableError
 from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint, score_text
 from azft.azureml.resources import Resource
-from azft.errors import AzftError, NotFoundError, UsageError
+from azft.emulator.faults import ALWAYS
+from azft.errors import AzftError, ExitCode, NotFoundError, UsageError
 from azft.payloads.wire import wire
 from tests.helpers.azure_runs import MODEL, SIZE, Azure, emulated
 
@@ -69,6 +70,15 @@ def test_the_key_is_asked_for_at_each_call_and_kept_nowhere(azure: Azure, caplog
     assert key not in caplog.text
     texts = [file.read_text(errors="replace") for file in azure.root.rglob("*") if file.is_file()]
     assert not any(key in text for text in texts)
+
+
+def test_a_workspace_that_does_not_hand_out_the_key_is_no_endpoint_that_refuses_it(azure: Azure) -> None:
+    endpoint = chat(azure, "pipeline")
+    azure.emu.faults.add("token-expired", path="/listKeys", times=ALWAYS)
+    with pytest.raises(AzftError) as caught:
+        list(endpoint.reply(SAID))
+    assert caught.value.exit_code is ExitCode.SIGN_IN
+    assert "own key" not in str(caught.value)
 
 
 @pytest.mark.parametrize("fault", ["throttled", "server-error", "connection-reset", "token-expired"])

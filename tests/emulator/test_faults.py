@@ -167,7 +167,7 @@ def test_what_was_created_is_not_visible_yet(emu: Emulator) -> None:
 def test_storage_answers_faults_in_its_own_form(emu: Emulator, fault: str, status: int, code: str | None) -> None:
     emu.faults.add(fault, path="/azftrehearsal/")
     found = requests.put(
-        sas_url(emu, "x", permissions="cw"), data=b"1", timeout=10, headers={"Authorization": "Bearer x"}
+        sas_url(emu, "x", permissions="cw"), data=b"1", timeout=10, headers={"Authorization": "Bearer a.b.c"}
     )
     assert found.status_code == status
     assert found.headers["x-ms-error-code"] == (code or "InvalidAuthenticationInfo")

@@ -15,6 +15,7 @@ from typing import Any
 
 from azft.emulator import Fault, Request
 from azft.emulator.faults import ALWAYS
+from azft.emulator.identity import carries_token
 from azft.errors import ExitCode, JobFailedError
 from azft.runs import RunState, RunStore
 from tests.sweep import invariants
@@ -47,7 +48,7 @@ class Kind:
 
     def strikes(self, request: Request) -> bool:
         """Whether it would change anything about a request."""
-        if self.signed and "authorization" not in request.headers:
+        if self.signed and not carries_token(request):
             return False
         return re.search(self.fits, f"{request.method} {request.path}", re.IGNORECASE) is not None
 
