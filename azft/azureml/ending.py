@@ -6,7 +6,7 @@ Only items of an inventory come here, and each is looked at once more right befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from azft.azureml.endpoint_records import forget
 from azft.azureml.inventory import ENDED, Item
 from azft.azureml.marketplace import PREFIX as SUBSCRIPTION_PREFIX
 from azft.azureml.resources import Resource, Resources
-from azft.azureml.waiting import key, wait_until_ended
-from azft.errors import AzftError
+from azft.azureml.waiting import NotEnded, key, wait_until_ended
+from azft.errors import AzftError, ExitCode
 from azft.tags import RUN_TAG, TAG
 
 if TYPE_CHECKING:
@@ -34,15 +34,24 @@ _NEWEST_JOBS = 1000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item. `why` says why it could not be ended, or was left."""
+    """What became of one item. `why` says why it could not be ended, or was left; `exit_code` is that of the reason."""
 
     item: Item
     ended: bool
     why: str = ""
+    exit_code: ExitCode = ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {**self.item.to_dict(), "ended": self.ended, "why": self.why}
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+    """Of all of them together: that of a refused sign-in, with which no other could end either, before any other's."""
+    codes = {outcome.exit_code for outcome in outcomes} - {ExitCode.DONE}
+    if not codes:
+        return ExitCode.DONE
+    return ExitCode.SIGN_IN if ExitCode.SIGN_IN in codes else ExitCode.FAILURE
 
 
 def end(
@@ -79,19 +88,19 @@ def _end_together(
         try:
             left = _ask(resources, item)
         except AzftError as error:
-            left = error.message
-            outcomes[key(item.resource)] = Outcome(item, ended=False, why=f"{left} {error.fix}".strip())
+            why = f"{error.message} {error.fix}".strip()
+            outcomes[key(item.resource)] = Outcome(item, ended=False, why=why, exit_code=error.exit_code)
         else:
             if left is None:
                 asked.append(item)
                 tell({"event": "ending", "kind": item.kind, "name": item.name})
             else:
-                outcomes[key(item.resource)] = Outcome(item, ended=left == "", why=left)
+                code = ExitCode.DONE if left == "" else ExitCode.FAILURE
+                outcomes[key(item.resource)] = Outcome(item, ended=left == "", why=left, exit_code=code)
     waiting = wait_until_ended(resources, [(item.resource, _test(item)) for item in asked], limit=limit)
     for item in asked:
-        state = waiting.get(key(item.resource))
-        why = "" if state is None else f"It was asked to end, and is still there after {limit / 60:.0f} min: {state}."
-        outcomes[key(item.resource)] = Outcome(item, ended=state is None, why=why)
+        still = waiting.get(key(item.resource), NotEnded("", ExitCode.DONE))
+        outcomes[key(item.resource)] = Outcome(item, still.exit_code is ExitCode.DONE, still.why, still.exit_code)
     for outcome in outcomes.values():
         kind = "ended" if outcome.ended else "not-ended"
         tell({"event": kind, "kind": outcome.item.kind, "name": outcome.item.name, "why": outcome.why})

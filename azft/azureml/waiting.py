@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from azft.azureml.errors import Answer, LimitError, ServiceError, find_refusal, read_body
+from azft.azureml.errors import Answer, LimitError, ServiceError, SignInError, find_refusal, read_body
 from azft.azureml.patience import clock
 from azft.azureml.resources import FAILED, SUCCEEDED, Accepted, Resource, Resources
-from azft.errors import AzftError
+from azft.errors import AzftError, ExitCode
 from azft.redact import redact
 
 LIMIT = 3600.0
@@ -63,33 +63,52 @@ def wait_for(
             )
 
 
+class NotEnded(NamedTuple):
+    """Why something is still there, or may be, and the exit code of that."""
+
+    why: str
+    exit_code: ExitCode = ExitCode.FAILURE
+
+
 def wait_until_ended(
     resources: Resources, ending: Sequence[tuple[Resource, Callable[[Resource | None], bool]]], *, limit: float
-) -> dict[tuple[str, ...], str]:
-    """Look at each resource until its test says that it has ended; `key` -> state of those that have not by `limit`.
+) -> dict[tuple[str, ...], NotEnded]:
+    """Look at each resource until its test says that it has ended; `key` -> why not, of those that have not by `limit`.
 
-    A look that fails counts as "not yet": the next one may tell.
+    A look that fails counts as "not yet": the next one may tell. One that the service forbids is the last.
     """
     time_is = clock()
     began = time_is.now()
-    waiting = {key(resource): resource.state for resource, _ in ending}
+    waiting = {key(resource): (resource, has_ended) for resource, has_ended in ending}
+    last: dict[tuple[str, ...], NotEnded] = {}
+    forbidden: dict[tuple[str, ...], NotEnded] = {}
     pauses = _pauses()
     while True:
-        for resource, has_ended in ending:
-            if key(resource) not in waiting:
-                continue
+        for name, (resource, has_ended) in list(waiting.items()):
             try:
                 found = resources.get(resource.kind, *resource.names)
+            except SignInError as error:
+                forbidden[name] = _unseen(error)
+                del waiting[name]
             except AzftError as error:
-                waiting[key(resource)] = error.message
-                continue
-            if has_ended(found):
-                del waiting[key(resource)]
+                last[name] = _unseen(error)
             else:
-                waiting[key(resource)] = found.state if found is not None else "gone"
+                if has_ended(found):
+                    del waiting[name]
+                else:
+                    state = found.state if found is not None else "gone"
+                    last[name] = NotEnded(
+                        f"It was asked to end, and is still there after {limit / 60:.0f} min: {state}."
+                    )
         if not waiting or time_is.now() - began > limit:
-            return waiting
+            return forbidden | {name: last[name] for name in waiting}
         time_is.sleep(next(pauses))
+
+
+def _unseen(error: AzftError) -> NotEnded:
+    return NotEnded(
+        f"It was asked to end, but whether it did can't be seen: {error.message} {error.fix}", error.exit_code
+    )
 
 
 def key(resource: Resource) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ Example:
 \b
 What exists is read from the workspace's tags, whoever started it from which
 machine. What azft did not start is never listed and never touched. Exit code
-1 when something could not be ended; doing it twice is fine.
+1 when something could not be ended, 4 where the sign-in was the reason; doing
+it twice is fine.
 """
 
 
@@ -47,6 +48,7 @@ def command(what: str | None, everything: bool, dry_run: bool, yes: bool, access
     looked at until it is gone.
     """
     from azft import api
+    from azft.azureml.ending import exit_code
     from azft.cli.serving_words import tell_progress
 
     if what is not None and everything:
@@ -61,7 +63,7 @@ def command(what: str | None, everything: bool, dry_run: bool, yes: bool, access
     _confirm(whole.items, yes=yes)
     outcomes = api.down(whole.items, access=access, on_event=tell_progress(output))
     _show(whole, outcomes, output, dry_run=False)
-    return ExitCode.DONE if complete and all(outcome.ended for outcome in outcomes) else ExitCode.FAILURE
+    return exit_code(outcomes) or (ExitCode.DONE if complete else ExitCode.FAILURE)
 
 
 def _confirm(items: Sequence[Item], *, yes: bool) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from azft.azureml.connection import Access
 from azft.azureml.deployment import deploy
-from azft.azureml.ending import end
+from azft.azureml.ending import LIMIT, end, exit_code
 from azft.azureml.endpoint_records import EndpointRecord, recorded, remember
 from azft.azureml.errors import ServiceUnavailableError
 from azft.azureml.inventory import read_inventory
+from azft.azureml.patience import clock
 from azft.azureml.teardown import Whole, end_all, look, select
-from azft.errors import NotFoundError, UsageError
+from azft.emulator.faults import ALWAYS
+from azft.errors import ExitCode, NotFoundError, UsageError
 from azft.payloads.wire import wire
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
@@ -155,6 +157,21 @@ def test_one_that_takes_too_long_is_reported(azure: Azure) -> None:
     (outcome,) = end(azure.connection, [item], limit=60)
     assert not outcome.ended
     assert "still there after 1 min: Deleting" in outcome.why
+
+
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+def test_a_sign_in_that_ends_on_the_way_is_told_at_once_and_as_that(azure: Azure, method: str) -> None:
+    everything(azure)
+    items = look(Access()).items
+    azure.emu.faults.add("token-expired", method=method, path="/onlineEndpoints/", after=method == "GET", times=ALWAYS)
+    began = clock().now()
+    outcomes = end_all(Access(), items)
+    assert clock().now() - began < LIMIT, "what can't be seen is not waited for"
+    (left,) = [outcome for outcome in outcomes if not outcome.ended]
+    assert left.item.kind == "online"
+    assert "does not accept the sign-in. Sign in again" in left.why
+    assert exit_code(outcomes) is ExitCode.SIGN_IN
+    assert exit_code([outcome for outcome in outcomes if outcome.ended]) is ExitCode.DONE
 
 
 @pytest.mark.parametrize("fault", ["answer-lost", "connection-reset", "throttled", "server-error", "token-expired"])

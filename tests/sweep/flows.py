@@ -155,14 +155,16 @@ def _answered(_client: Client, text: str) -> None:
 
 
 def _down(client: Client) -> Any:
+    from azft.azureml.ending import exit_code
     from azft.azureml.teardown import end_all, look
+    from azft.errors import AzftError
 
     outcomes = end_all(client.access, look(client.access, client.home).items, root=client.home)
     for outcome in outcomes:
         if not outcome.ended:
-            from azft.errors import AzftError
-
-            raise AzftError(f"{outcome.item.words} is still there.", fix=outcome.why)  # as the command does
+            error = AzftError(f"{outcome.item.words} is still there.", fix=outcome.why)
+            error.exit_code = exit_code(outcomes)  # as the command does
+            raise error
     return outcomes
 
 
