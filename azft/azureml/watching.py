@@ -58,13 +58,17 @@ _LARGE = 20 << 20
 _MARK = "--- the step was started again; its log begins anew ---"
 
 
-def refresh(connection: Connection, run: Run) -> None:
-    """Bring the run's record up to date. Raises `ServiceUnavailableError` and leaves it when Azure does not answer."""
+def refresh(connection: Connection, run: Run) -> bool:
+    """Bring the run's record up to date; whether it is, and not another process still at it.
+
+    Raises `ServiceUnavailableError` and leaves the record when Azure does not answer.
+    """
     if not run.recorded_status().state.active and _Mirror.read(run).complete:
-        return
+        return True
     with run.hold(_PATIENCE) as held:
-        if held:  # else somebody else has just done it
+        if held:
             _Refresh(connection, run).all()
+        return held
 
 
 def mark_submitted(run: Run, job: Resource) -> None:

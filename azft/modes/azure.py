@@ -97,7 +97,7 @@ class AzureMode:
         """See `Mode.resume`. Starts a second job of the run, which finds the first one's checkpoints."""
         tell = on_event or ignore
         connection = self._connect(run)
-        self.refresh(run)  # an outage is an error here: what was last known may be long over, and nothing would start
+        self._look(connection, run)  # an outage is an error here: what was last known may be long over
         state = run.state
         if not run.azure["submitted"]:
             self._start(connection, run, self._plan_of(run), force=False, tell=tell)
@@ -119,6 +119,16 @@ class AzureMode:
 
         watching.refresh(self._connect(run), run)
 
+    def _look(self, connection: Connection, run: Run) -> None:
+        """As `refresh`, for who decides by it: what was last known, which will do to be shown, is not enough."""
+        from azft.azureml import watching
+
+        if not watching.refresh(connection, run):
+            raise AzftError(
+                f"Another process is still bringing run {run.name} up to date, so how it stands is not known.",
+                fix="Do the same again when that one is done.",
+            )
+
     def status(self, run: Run) -> Status:
         """See `Mode.status`."""
         self._look_again(run)
@@ -135,7 +145,7 @@ class AzureMode:
         from azft.azureml.resources import Resources
 
         connection = self._connect(run)
-        self.refresh(run)
+        self._look(connection, run)
         if not run.state.active:
             return
         resources, job = Resources(connection), str(run.azure["job"])

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from azft.azureml import submission
+from azft.azureml import submission, watching
 from azft.emulator import Fault
+from azft.errors import AzftError
+from azft.runs import RunState
+from tests.sweep.flows import FLOWS
 from tests.sweep.schedules import Schedule, as_processes
 from tests.sweep.sweep import Sweep
 
@@ -54,6 +57,21 @@ def test_a_seed_is_a_whole_history(sweep: Sweep) -> None:
     first, again = (Schedule(3, sweep).run() for _ in range(2))
     assert first.events == again.events
     assert len(first.events) > 20
+
+
+def test_what_is_known_of_a_run_is_not_enough_to_resume_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record says that it runs, while another process has just begun to read that it was canceled."""
+    monkeypatch.setattr(watching, "_PATIENCE", 0.0)
+    flow = FLOWS["resume"]
+    with sweep.world(sweep.ready(flow.name)) as world:
+        client = world.client()
+        run = client.run(flow.plan)
+        assert run.recorded_status().state is RunState.RUNNING
+        with run.hold(), pytest.raises(AzftError, match="so how it stands is not known"):
+            flow.act(client)
+        assert len(world.jobs()) == 1
+        flow.says(client, flow.act(client))
+        assert len(world.jobs()) == 2
 
 
 def test_a_client_that_sends_again_under_another_name_is_caught(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
