@@ -66,9 +66,9 @@ _SERVICE: tuple[tuple[re.Pattern[str], Cause], ...] = (
     ),
     _row(
         r"(?:model|fine.?tun\w*|deployment).{0,80}not (?:supported|available|offered).{0,60}(?:region|location)"
-        r"|RegionNotSupported",
+        r"|(?:Supported|Available)In(?:Region|Location)|RegionNotSupported",
         "The workspace's region does not offer this model for this.",
-        "`azft models` lists the regions; use a workspace in one of them, or --mode maap.",
+        "azft plan --check-remote names those that the registry lists; use a workspace in one, or --mode maap.",
     ),
     _row(
         r"marketplace",

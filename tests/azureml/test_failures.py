@@ -29,7 +29,7 @@ EXITED = "Execution failed. User process '/bin/bash' exited with status code {}.
         (document("exceeding approved NCads Cores quota", "QuotaExceeded"), "quota", "azft resume"),
         (document("The node was preempted"), "taken away", "tier: dedicated"),
         (document(EXITED.format(137), "ContainerOutOfMemory"), "memory was not enough", "micro_batch_size"),
-        (document("Model X is not supported in region y"), "region", "azft models"),
+        (document("Model X is not supported in region y"), "region", "azft plan --check-remote"),
         (document("A marketplace subscription is required"), "marketplace", "purchases"),
         (document("AuthorizationFailed: ..."), "lacks a role", "Storage Blob Data Contributor"),
         (document("Temporary failure in name resolution"), "name resolution", "outbound rule"),
