@@ -87,7 +87,7 @@ def test_without_a_cluster_azure_makes_the_machines(tmp_path: Path) -> None:
         (["training.epochs=1.5"], "azure-parameter"),
         (["technique.name=lora", "technique.alpha=8.5"], "azure-parameter"),
         (["modes.maap.gpus_per_node=1", "modes.maap.nodes=3"], "azure-batch-does-not-divide"),
-        (["modes.maap.compute=it's"], "azure-parameter"),
+        (["modes.maap.parameters={evaluation_config_params: it's}"], "azure-parameter"),
         (["modes.maap.parameters={optim: sgd}"], "azure-parameter"),
         (["modes.maap.parameters={optimizer: adafactor}"], "azure-unknown-parameter"),
         (["modes.maap.parameters={dataloader_num_workers: two}"], "azure-parameter"),
