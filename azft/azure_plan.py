@@ -7,7 +7,7 @@ and the dated catalog can show are decided here; `azft.payloads` only puts it in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,9 @@ _WORDS = {
     "system-pipeline": "the system pipeline",
     "pipeline": "azft's pipeline",
 }
+_COUNT_HERE = (
+    "To have them counted, get the model's files: azft models get. Azure cuts longer rows off, and says nothing."
+)
 
 
 def make_azure_plan(recipe_file: RecipeFile, mode: str) -> Plan:
@@ -210,7 +213,7 @@ class _Draft:
     def findings(self, target: Target) -> Iterator[Finding]:
         """Every problem that can be seen from here."""
         recipe_file, service = self.recipe_file, self.service
-        yield from data_check_findings(recipe_file, self.located)
+        yield from data_check_findings(recipe_file, self.located, own=self.own)
         yield from model_findings(recipe_file, self.located, self.given, service=service)
         yield from result_findings(recipe_file)
         yield from not_offered(TABLES[service], recipe_file, _WORDS[service])
@@ -223,6 +226,8 @@ class _Draft:
         if service in ("serverless-finetuning", "finetuning-job"):
             if recipe_file.recipe.task not in finetuning.TASKS:
                 yield task_not_offered(recipe_file, "fine-tuning jobs know no such task", finetuning.TASKS)
+            elif service == "serverless-finetuning" and recipe_file.recipe.task != finetuning.CHAT:
+                yield task_not_offered(recipe_file, "serverless fine-tuning reads chats only", (finetuning.CHAT,))
             yield from finetuning.mapping_findings(recipe_file, on_machines=service == "finetuning-job")
         elif service == "system-pipeline":
             yield from self._system_findings(target)
@@ -255,8 +260,11 @@ class _Draft:
                 )
 
 
-def data_check_findings(recipe_file: RecipeFile, located: Located) -> Iterator[Finding]:
-    """The data's own check, with the model's template and tokenizer where they are on this machine."""
+def data_check_findings(recipe_file: RecipeFile, located: Located, *, own: bool) -> Iterator[Finding]:
+    """The data's own check, with the model's template and tokenizer where they are on this machine.
+
+    Where azft's own pipeline doesn't run there is no prepare step that would count lengths (`own`).
+    """
     from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
 
     model: ResolvedModel | None
@@ -266,7 +274,9 @@ def data_check_findings(recipe_file: RecipeFile, located: Located) -> Iterator[F
         model = None
     if model is not None and model.kind == "stand-in" and located.row is None:
         model = None  # the template of a model that nobody knows would be a guess
-    yield from data_check.check_for_plan(recipe_file, model)
+    for found in data_check.check_for_plan(recipe_file, model):
+        uncounted = not own and found.code == "data-lengths-unchecked"
+        yield replace(found, fix=_COUNT_HERE) if uncounted else found
 
 
 def _parameter_files(recipe_file: RecipeFile) -> Iterator[PlannedInput]:

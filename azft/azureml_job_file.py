@@ -237,7 +237,7 @@ class _JobFile:
             machines: Machines = choose_machines(recipe)
             found += machine_findings(recipe_file, machines)
         if self.task == "chat-completion" and any(entry.role == "train" for entry in inputs):
-            found += data_check_findings(recipe_file, located)
+            found += data_check_findings(recipe_file, located, own=False)
         return put_together(
             recipe_file,
             mode,

@@ -54,7 +54,12 @@ def open_chat(what: Run | Path) -> Chat:
 
 
 def _asking(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """How a model that was tuned by a recipe is to be asked: `azft.training.generate.ChatModel` says what it means."""
+    """How a model that was tuned by a recipe is to be asked: `azft.training.generate.ChatModel` says what it means.
+
+    The recipe of a run that was started on another machine isn't here; its model is asked like any folder's.
+    """
+    if "task" not in recipe:
+        return {}
     task = TASKS[recipe["task"]]
     prompt = recipe["data"].get("prompt") or task.prompt
     return {"prompt": prompt, "column": task.columns[0].name if prompt else "", "plain": task.rendering == "text"}

@@ -37,7 +37,7 @@ BLOB_STORE = "azureml://datastores/workspaceblobstore/paths"
 """The workspace's own blob store, where parameters and checkpoints go."""
 _SAID_BY_THE_TARGET = {"data-few-rows"}
 """Findings of the data's check that a plan says exactly, by `azft.targets`, or need not say."""
-_HASH_CHARACTERS = 8
+HASH_CHARACTERS = 8
 """How much of the hash is in a run's name; the whole one is compared before a run is adopted."""
 
 
@@ -183,7 +183,7 @@ class Plan(_Part):
     @property
     def run_name(self) -> str:
         """The job's name, the same wherever and whenever the same plan is made."""
-        return f"{self.name}-{self.hash[:_HASH_CHARACTERS]}"
+        return f"{self.name}-{self.hash[:HASH_CHARACTERS]}"
 
     @property
     def has_errors(self) -> bool:

@@ -110,7 +110,10 @@ def test_its_machines_make_it_a_job_of_maap(
             "azure-model-retired", "model",
         ),
         ({"resources": {"instance_types": ["Standard_NC6s_v3"]}}, "azure-size-retired", "resources"),
-        ({"compute": "c", "resources": {"instance_types": ["Standard_NC24ads_A100_v4"]}}, "azure-machines", "compute"),
+        (
+            {"compute": "gpu", "resources": {"instance_types": ["Standard_NC24ads_A100_v4"]}}, "azure-machines",
+            "compute",
+        ),
         ({"training_data": "gone.jsonl"}, "azureml-data-missing", "training_data"),
         ({"model": {"path": "./no-folder"}}, "azureml-model-missing", "model"),
     ],

@@ -6,7 +6,6 @@ made is used as it is, never changed, and never ended by azft.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,11 @@ from azft.payloads.wire import wire
 from azft.pipeline import quiet_sdk
 from azft.plan import Plan, Target
 from azft.tags import TAG, labels
+from azft.targets.machines import CLUSTER_NAME, CLUSTER_NAME_WORDS
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
 
-_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])")
 _LIMIT = 900.0
 
 
@@ -78,10 +77,8 @@ def ensure_compute(
             fix="Name one that it has (modes.maap.compute), let azft make it (--create-compute), or give "
             "modes.maap.instance_types instead.",
         )
-    if _NAME.fullmatch(name) is None:
-        raise UsageError(
-            f"`{name}` is no name for a cluster.", fix="2 to 32 letters, digits and hyphens, a letter first."
-        )
+    if CLUSTER_NAME.fullmatch(name) is None:
+        raise UsageError(f"`{name}` is no name for a cluster.", fix=CLUSTER_NAME_WORDS)
     size = _size(target)
     _require_quota(resources, target, size)
     tags = labels(plan.hash, plan.run_name)

@@ -45,6 +45,14 @@ AUTH: dict[str, tuple[str, str, str]] = {
 _MARGIN = 300.0
 _REFUSED = re.compile(r"AADSTS\d+|az login|azd auth login")
 """Signs of a sign-in that is over, and not of a service that does not answer."""
+_UNREACHED = re.compile(
+    r"connection (?:was )?(?:aborted|broken|closed|refused|reset)|RemoteDisconnected|NewConnectionError"
+    r"|max retries exceeded|failed to (?:resolve|establish)|name resolution|name or service not known|getaddrinfo"
+    r"|nodename nor servname|network is unreachable|no route to host|connect\w* time(?:d )?-?out|read timed out",
+    re.IGNORECASE,
+)
+_METADATA = re.compile(r"IMDS|169\.254\.169\.254")
+"""The address that only Azure's own machines have: anywhere else it never answers, and that says nothing."""
 _HINTS = {
     "EnvironmentCredential": "set AZURE_CLIENT_ID and its companions",
     "WorkloadIdentityCredential": "set AZURE_FEDERATED_TOKEN_FILE and its companions",
@@ -120,6 +128,8 @@ class Credential:
             raise
         except (ClientAuthenticationError, ValueError) as error:  # ValueError: what it needs is not set
             self._made = None  # it remembers an outage for a minute, and would not even ask again
+            if is_outage(str(error)):
+                raise outage_error(self.auth, str(error)) from None
             if self._signed_in and not _REFUSED.search(str(error)):
                 raise ServiceUnavailableError(
                     "Signing in anew failed, although it worked a moment ago.", fix=redact(_short(str(error)))
@@ -127,6 +137,22 @@ class Credential:
             raise sign_in_error(self.auth, str(error)) from None
         self._signed_in = True
         return token
+
+
+def is_outage(words: str) -> bool:
+    """Whether a sign-in failed because nobody could be asked; a refusal by anybody (AADSTS...) is none."""
+    return "AADSTS" not in words and any(
+        _UNREACHED.search(line) and not _METADATA.search(line) for line in words.splitlines()
+    )
+
+
+def outage_error(auth: str, words: str) -> ServiceUnavailableError:
+    """The error for a sign-in that could not be asked for: signing in again would not help, the network has to."""
+    said = next(line for line in words.splitlines() if _UNREACHED.search(line) and not _METADATA.search(line))
+    return ServiceUnavailableError(
+        f"Signing in with --auth {auth} failed: the sign-in service can't be reached.",
+        fix=f"Check the network, then do the same again: nothing is started twice.\nIt said: {_short(redact(said))}",
+    )
 
 
 def sign_in_error(auth: str, words: str) -> SignInError:

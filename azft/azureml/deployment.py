@@ -14,7 +14,7 @@ from azft.azureml import serving_bodies as bodies
 from azft.azureml.endpoint_records import EndpointRecord, remember
 from azft.azureml.errors import LimitError, ServiceUnavailableError
 from azft.azureml.marketplace import ensure_subscription
-from azft.azureml.registration import RegisteredModel, register
+from azft.azureml.registration import RegisteredModel, register, require_completed
 from azft.azureml.resources import FAILED, SUCCEEDED, Accepted, Resource, Resources, settled
 from azft.azureml.serving_choice import (
     Kind,
@@ -94,6 +94,7 @@ def deploy(
     `ConflictError` for a name that is somebody else's, `DeploymentFailedError` with the deployment's own log.
     """
     tell = on_event or (lambda _: None)
+    require_completed(run)  # before anybody is asked for machines that nothing will run on
     chosen = choose_kind(run, kind)
     name = choose_name(connection, run, name)
     machines = None

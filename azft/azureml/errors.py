@@ -160,10 +160,10 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     _row(
         r"(?:model|fine.?tun\w*).{0,80}not (?:supported|available|enabled).{0,60}(?:region|location)"
-        r"|RegionNotSupported|LocationNotAvailable",
+        r"|(?:Supported|Available)In(?:Region|Location)|RegionNotSupported|LocationNotAvailable",
         ServiceError,
         "The workspace's region does not offer this model for this",
-        "`azft models` lists the regions; use a workspace in one of them, or --mode maap.",
+        "azft plan --check-remote names those that the registry lists; use a workspace in one, or --mode maap.",
     ),
     _row(
         r"SubscriptionNotFound|InvalidSubscriptionId",

@@ -43,15 +43,20 @@ _SERVICE: tuple[tuple[re.Pattern[str], Cause], ...] = (
         "can't be pulled. azft's environments/ is what is built.",
     ),
     _row(
-        r"quota|NotEnoughCores|exceed\w* (?:the )?approved",
+        r"VMFamily|cores? quota|NotEnoughCores|exceed\w* (?:the )?approved",
         "The quota of the VM family is used up.",
-        "Ask for more quota in the Azure portal, take another VM size, or wait until other jobs have ended; then: "
-        "azft resume {run}",
+        "Ask for more quota in the Azure portal, or wait until other jobs have ended; then: {go_on}\n"
+        "Or take another VM size, and submit the recipe again.",
+    ),
+    _row(
+        r"quota",
+        "A quota is used up.",
+        "Ask for more in the Azure portal, or wait until other jobs have ended; then: {go_on}",
     ),
     _row(
         r"preempt|evict|low.?priority node|node was (?:lost|reclaimed)",
         "The node was taken away (low priority) and the job was not started again.",
-        "Go on from the last checkpoint: azft resume {run}. modes.maap.tier: dedicated is not taken away.",
+        "Go on with: {go_on}\nWith modes.maap.tier: dedicated no node is taken away.",
     ),
     _row(
         r"OutOfMemory|OOMKilled|status code 137|exit code 137|CUDA out of memory|killed by the system",
@@ -61,9 +66,9 @@ _SERVICE: tuple[tuple[re.Pattern[str], Cause], ...] = (
     ),
     _row(
         r"(?:model|fine.?tun\w*|deployment).{0,80}not (?:supported|available|offered).{0,60}(?:region|location)"
-        r"|RegionNotSupported",
+        r"|(?:Supported|Available)In(?:Region|Location)|RegionNotSupported",
         "The workspace's region does not offer this model for this.",
-        "`azft models` lists the regions; use a workspace in one of them, or --mode maap.",
+        "azft plan --check-remote names those that the registry lists; use a workspace in one, or --mode maap.",
     ),
     _row(
         r"marketplace",
@@ -101,16 +106,21 @@ _SERVICE: tuple[tuple[re.Pattern[str], Cause], ...] = (
     _row(
         r"unusable|node (?:failed to start|startup)|AllocationFailed|capacity",
         "Azure had no machine of this size to give.",
-        "Try later, or take another VM size or region; then: azft resume {run}",
+        "Try later: {go_on}\nOr take another VM size or region, and submit the recipe again.",
     ),
     _row(r"JobTimeout|timed out|exceeded its limit of \d+ seconds", "The job ran into its time limit.", "Raise it."),
 )
 
 
 def explain(
-    run: str, error: Mapping[str, Any] | None, *, step: str | None = None, lines: Sequence[str] = ()
+    run: str,
+    error: Mapping[str, Any] | None,
+    *,
+    step: str | None = None,
+    lines: Sequence[str] = (),
+    go_on: str | None = None,
 ) -> Failure:
-    """What to tell of a failed job.
+    """What to tell of a failed job. `go_on` is the command that tries once more, by default `azft resume`.
 
     `error` is run history's error document of the failed step (or of the job), `lines` the last lines of the log.
     """
@@ -120,7 +130,7 @@ def explain(
     cause = _own(lines) or _by_service(said) or likely_cause(_status(words), lines)
     where = f"Step `{step}`" if step else "The job"
     what = cause.what if cause else _last_error(lines) or _first_sentence(words) or "Azure gives no reason."
-    parts = [cause.fix.replace("{run}", run)] if cause and cause.fix else []
+    parts = [cause.fix.replace("{go_on}", go_on or f"azft resume {run}")] if cause and cause.fix else []
     if step:
         parts.append(f"The whole log: azft logs {run} --step {step}")
     if lines:

@@ -72,7 +72,7 @@ def register(
     """
     tell = on_event or (lambda _: None)
     plan = run.plan
-    _require_completed(run)
+    require_completed(run)
     resources = Resources(connection)
     wanted = name or (plan["recipe"].get("output") or {}).get("model_name") or plan["name"]
     if not _NAME.fullmatch(wanted):
@@ -109,7 +109,8 @@ def version_of(run: Run) -> str:
     return run.name.removeprefix(f"{run.plan['name']}-")
 
 
-def _require_completed(run: Run) -> None:
+def require_completed(run: Run) -> None:
+    """Raise `JobFailedError` for a run that has no model: not yet, or not any more."""
     state = run.state
     if state is RunState.COMPLETED:
         return

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from azft.azureml.resources import Resource, Resources
 from azft.azureml.watching import STATES, mark_submitted
 from azft.azureml.workspace import Workspace
+from azft.plan import HASH_CHARACTERS
 from azft.runs import Run, RunStore
 from azft.tags import MODEL_TAG, RUN_TAG, TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
+
+_MODEL_INPUTS = ("model", "mlflow_model_path", "pytorch_model_path")
+"""A pipeline job's input that is the model: of azft's own pipeline, and of the registry's."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ def adopt(store: RunStore, connection: Connection, job: Resource) -> Run:
         marks = job.marks
         target = {"service": service_of(job)}
         plan = {
-            "name": name.rpartition("-")[0] or name,
+            "name": _recipe_name(name, marks.get(TAG, "")),
             "mode": mode_of(job),
             "hash": marks.get(TAG, ""),
             "created": job.created,
             "azft_version": marks.get(VERSION_TAG, ""),
-            "recipe": {},
-            "model": {"kind": "registry", "description": _model(job)},
+            "recipe": {"output": {"model_name": marks[MODEL_TAG]}} if MODEL_TAG in marks else {},
+            "model": {"kind": "registry", "description": tuned_model(job) or "unknown"},
             "steps": [],
             "target": target,
             "adopted": True,
@@ -125,6 +129,15 @@ def service_of(job: Resource) -> str:
     return "pipeline" if own <= set(properties.get("jobs") or own) else "system-pipeline"
 
 
+def tuned_model(job: Resource) -> str:
+    """The model that a job tunes, as the job itself says it: a registry's id, or an asset's; "" when it names none."""
+    properties = job.properties
+    given = (properties.get("fineTuningDetails") or {}).get("model")
+    inputs = properties.get("inputs") or {}
+    given = given or next((inputs[key] for key in _MODEL_INPUTS if inputs.get(key)), None)
+    return str((given or {}).get("uri") or "")
+
+
 def _jobs(connection: Connection) -> list[Resource]:
     found = Resources(connection).all("job", tag=RUN_TAG)
     return [job for job in found if RUN_TAG in job.marks and TAG in job.marks]
@@ -134,12 +147,13 @@ def _run_of(job: Resource) -> str:
     return job.marks.get(RUN_TAG) or job.name
 
 
-def _model(job: Resource) -> str:
-    details = job.properties.get("fineTuningDetails") or {}
-    uri = (details.get("model") or {}).get("uri") or ((job.properties.get("inputs") or {}).get("model") or {}).get(
-        "uri"
-    )
-    return job.marks.get(MODEL_TAG) or str(uri or "unknown")
+def _recipe_name(run: str, plan_hash: str) -> str:
+    """The recipe's name in a run's: before the plan's hash, whatever --again put behind it.
+
+    Models and endpoints are named after it, so another one would be a second endpoint that bills.
+    """
+    named, hashed, _ = run.rpartition(f"-{plan_hash[:HASH_CHARACTERS]}")
+    return named if hashed and named else run.rpartition("-")[0] or run
 
 
 def _remote(name: str, job: Resource) -> RemoteRun:

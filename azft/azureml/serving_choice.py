@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from azft.azureml.errors import LimitError
 from azft.azureml.registration import job_of
 from azft.azureml.registry_facts import read_facts
+from azft.azureml.remote_runs import tuned_model
 from azft.azureml.resources import FAILED, Resource, Resources
 from azft.azureml.serving_bodies import DEPLOYMENT
 from azft.azureml.serving_machine import check_quota, choose, fit, weights
@@ -182,10 +183,7 @@ def base_model_of(resources: Resources, run: Run) -> tuple[str, bool]:
     if "model_id" in target:
         return str(target["model_id"]), bool(target.get("marketplace"))
     job = resources.get("job", job_of(run))
-    properties = job.properties if job is not None else {}
-    details = properties.get("fineTuningDetails") or {}
-    given = details.get("model") or (properties.get("inputs") or {}).get("model") or {}
-    base = str(given.get("uri") or "")
+    base = tuned_model(job) if job is not None else ""
     row = find(base)
     return base, row is not None and row.azure is not None and not row.azure.is_microsofts
 

@@ -57,10 +57,12 @@ def choose(given: str | None, recommended: Iterable[str], need: Need, *, needs_g
         row = size_row(name)
         if row is not None and not has_errors(fit(name, need, needs_gpu=needs_gpu)):
             return row.name
+    judged = [(row, fit(row.name, need, needs_gpu=needs_gpu)) for row in sorted(vm_sizes().values(), key=_total)]
+    # What would be warned of comes last: it would serve, but few conversations at a time, or in minutes.
     fitting = [
         row.name
-        for row in sorted(vm_sizes().values(), key=_total)
-        if (row.gpus or not needs_gpu) and not has_errors(fit(row.name, need, needs_gpu=needs_gpu))
+        for row, findings in sorted(judged, key=lambda entry: bool(entry[1]))
+        if (row.gpus or not needs_gpu) and not has_errors(findings)
     ]
     finding = Finding(
         "serve-no-instance-type",

@@ -153,7 +153,7 @@ class _Refresh:
                 fix = f"Start it with: azft resume {self.run.name}"
                 self.set_state(RunState.INTERRUPTED, None, "It was never started in Azure.", fix)
         elif _age(self.info.get("submitted_at")) > _UNSEEN:
-            fix = "Somebody deleted it. Start another with: azft submit ... --again"
+            fix = f"Somebody deleted it. {self.go_on()}"
             self.set_state(RunState.INTERRUPTED, None, f"Azure has no job {self.job_name} any more.", fix)
         self.seen(complete=False)
 
@@ -251,8 +251,7 @@ class _Refresh:
             message, fix, failed = self.failure(steps)
         elif state is RunState.CANCELED:
             message = f"Run {self.run.name} was canceled."
-            if self.info.get("service") == "pipeline":
-                fix = f"Go on from the last checkpoint with: azft resume {self.run.name}"
+            fix = self.go_on() if self.run.resumable else ""
         if self.info.get("service") == "pipeline":
             self.bring(job, "evaluation")
             if not (self.run.folder / "outputs" / "metrics" / "metrics.jsonl").exists():
@@ -268,11 +267,18 @@ class _Refresh:
             error = self.history.details(broken.id if broken else self.job_name).error
         step = _step_name(broken.name) if broken else None
         lines = self.run.log(step)[0] if step else []
-        told = explain(self.run.name, error, step=step, lines=lines[-120:])
+        go_on = f"azft resume {self.run.name}" if self.run.resumable else self.run.another
+        told = explain(self.run.name, error, step=step, lines=lines[-120:], go_on=go_on)
         fix = told.fix
-        if self.info.get("service") == "pipeline" and "azft resume" not in fix:
+        if self.run.resumable and go_on not in fix:
             fix = f"{fix}\nWhen that is mended, go on with: azft resume {self.run.name}"
         return told.message, fix, step
+
+    def go_on(self) -> str:
+        """What to do after a run that ended before its work was done."""
+        if self.run.resumable:
+            return f"Go on from the last checkpoint with: azft resume {self.run.name}"
+        return f"Start another run of the same plan with: {self.run.another}"
 
     def bring(self, job: Resource, output: str) -> None:
         """The small files of an output: figures, samples, metrics."""

@@ -24,6 +24,8 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "name": ("AZUREML_WORKSPACE_NAME", "AZUREML_ARM_WORKSPACE_NAME"),
 }
 """The environment's names for each part; the second ones are what Azure ML sets inside its jobs and notebooks."""
+_KEYS = {"subscription": "subscription_id", "resource_group": "resource_group", "name": "workspace_name"}
+"""What a config.json calls each part."""
 FLAGS = {"subscription": "--subscription", "resource_group": "--resource-group", "name": "--workspace"}
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -74,11 +76,13 @@ def find_workspace(
             break
     missing = [part for part in PARTS if part not in found]
     if missing:
+        ways = (
+            f"Give {_list(FLAGS[part] for part in missing)}, set {_list(VARIABLES[part][0] for part in missing)}, "
+            f"save the workspace's config.json here or above, or set az's defaults: {_az_commands(missing)}"
+        )
         raise UsageError(
             f"No workspace: {_list(_word(part) for part in missing)} not known.",
-            fix=f"Give {_list(FLAGS[part] for part in missing)}, set {_list(VARIABLES[part][0] for part in missing)}, "
-            "save the workspace's config.json here or above, or set defaults: az configure --defaults group=... "
-            "workspace=...",
+            fix="\n".join([ways, *_passed_over(folder or Path.cwd())]),
         )
     if not _GUID.fullmatch(found["subscription"]):
         raise UsageError(
@@ -93,11 +97,36 @@ def _places(given: Mapping[str, str | None], folder: Path) -> Iterator[tuple[str
     yield "flags", given
     for names in zip(*VARIABLES.values(), strict=True):
         yield "the environment", {part: os.environ.get(name) for part, name in zip(PARTS, names, strict=True)}
-    for directory in (folder.absolute(), *folder.absolute().parents):
-        for file in (directory / ".azureml" / "config.json", directory / "config.json"):
-            if values := _read_config(file):
-                yield str(file), values
+    for file in _config_files(folder):
+        if values := _read_config(file):
+            yield str(file), values
     yield from _az_defaults()
+
+
+def _config_files(folder: Path) -> Iterator[Path]:
+    for directory in (folder.absolute(), *folder.absolute().parents):
+        yield from (directory / ".azureml" / "config.json", directory / "config.json")
+
+
+def _passed_over(folder: Path) -> Iterator[str]:
+    """A line for each config.json that was meant to name a workspace, and doesn't."""
+    for file in _config_files(folder):
+        if not file.is_file() or _read_config(file):
+            continue
+        data = _read_json(file)
+        if data is None:
+            yield f"{file} was passed over: it is no JSON."
+        elif isinstance(data, dict) and any(data.get(key) for key in _KEYS.values()):
+            lacking = [key for key in ("subscription_id", "workspace_name") if not data.get(key)]
+            yield f"{file} was passed over: it has no {_list(lacking)}."
+
+
+def _az_commands(missing: list[str]) -> str:
+    """What sets az's defaults for these parts: the subscription is another command's."""
+    named = {"resource_group": "group=...", "name": "workspace=..."}
+    defaults = " ".join(word for part, word in named.items() if part in missing)
+    commands = ["az account set --subscription ..."] if "subscription" in missing else []
+    return " and ".join([*commands, *([f"az configure --defaults {defaults}"] if defaults else [])])
 
 
 def _read_config(file: Path) -> Mapping[str, str | None] | None:
@@ -108,11 +137,7 @@ def _read_config(file: Path) -> Mapping[str, str | None] | None:
     scope = _SCOPE.search(str(data.get("Scope") or data.get("scope") or ""))
     if scope:
         return dict(zip(PARTS, scope.groups(), strict=True))
-    values = {
-        "subscription": data.get("subscription_id"),
-        "resource_group": data.get("resource_group"),
-        "name": data.get("workspace_name"),
-    }
+    values = {part: data.get(key) for part, key in _KEYS.items()}
     return values if values["subscription"] and values["name"] else None
 
 

@@ -22,7 +22,10 @@ Example:
 @options.run
 @options.output
 def command(run: Any, access: Any, output: Output) -> None:
-    """Ask a run to stop. It saves a checkpoint first, and `azft resume` goes on from there.
+    """Ask a run to stop. `azft resume` goes on later, from a checkpoint.
+
+    On this machine it saves one first; in Azure the last that it saved (training.save_steps) stays. Azure's own
+    training (maas, and the pipelines system and finetuning) leaves none to go on from.
 
     RUN is a run's name, or the start of it. Returns at once; `azft status` says when it has stopped.
     """
@@ -34,7 +37,7 @@ def command(run: Any, access: Any, output: Output) -> None:
     state = str(api.cancel(run, access=access).state)
     output.show({"name": run.name, "state": state, "asked": was_active}, lambda: _view(run.name, state, was_active))
     if was_active and output.is_table:
-        note(f"Go on later with: azft resume {run.name}")
+        note(f"Go on later with: azft resume {run.name}" if run.resumable else f"Another run: {run.another}")
 
 
 def _view(name: str, state: str, was_active: bool) -> Any:

@@ -104,8 +104,8 @@ def list_computes(emu: Emulator, request: Request) -> Response:
 def put_compute(emu: Emulator, request: Request) -> Response:
     """PUT a cluster: created, or its scale and tags changed."""
     name, body = request.params["name"], request.json()
-    if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9-]{0,22}[A-Za-z0-9])?", name) or len(name) < 2:
-        message = f"Compute name {name} is invalid: 2 to 24 letters, digits and hyphens, beginning with a letter."
+    if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])", name):
+        message = f"Compute name {name} is invalid: 2 to 32 letters, digits and hyphens, beginning with a letter."
         raise ApiError(400, "BadRequest", message)
     properties = body.get("properties") or {}
     if properties.get("computeType") != "AmlCompute":

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azft.emulator import online_deployments, provisioning, references, serverless_endpoints
+from azft.emulator import online_deployments, provisioning, serverless_endpoints
 from azft.emulator.endpoint_keys import require_key
 from azft.emulator.http import ApiError, Request, Response, Route
 from azft.emulator.online_documents import find_endpoint
@@ -29,8 +29,7 @@ def serverless(emu: Emulator, request: Request) -> Response:
     _require_ready(emu, endpoint)
     if request.method != "POST" or request.params["path"] not in _CHAT:
         raise ApiError(404, "NotFound", f"There is nothing at /{request.params['path']}.")
-    reference = endpoint["model"] if "/versions/" in endpoint["model"] else f"{endpoint['model']}/labels/latest"
-    model = references.folder(emu, reference, "models")
+    model = serverless_endpoints.model_folder(emu, endpoint)
     return _chat(emu, request, model, endpoint["model"].split("/models/")[-1].split("/")[0])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azft.emulator import marketplace, provisioning, references
 from azft.emulator.endpoint_keys import new_keys, regenerated
 from azft.emulator.http import WORKSPACE, ApiError, Request, Response, Route, not_found
+from azft.emulator.serving import ModelServers
 from azft.emulator.state import Document
 from azft.emulator.workspace import resource_id, system_data
 
@@ -69,8 +72,19 @@ def patch_endpoint(emu: Emulator, request: Request) -> Response:
 
 
 def delete_endpoint(emu: Emulator, request: Request) -> Response:
-    """DELETE an endpoint."""
-    return provisioning.delete(emu, KIND, request.params["name"])
+    """DELETE an endpoint, and end the process that answered for it."""
+    name = request.params["name"]
+    endpoint = provisioning.find(emu, KIND, name)
+    if endpoint is not None:
+        with contextlib.suppress(ApiError):  # its model is gone already
+            emu.part(ModelServers).end(model_folder(emu, endpoint))
+    return provisioning.delete(emu, KIND, name)
+
+
+def model_folder(emu: Emulator, endpoint: Document) -> Path:
+    """Where an endpoint's model lies: a version of the workspace's, or the newest of a registry's."""
+    model = str(endpoint["model"])
+    return references.folder(emu, model if "/versions/" in model else f"{model}/labels/latest", "models")
 
 
 def list_keys(emu: Emulator, request: Request) -> Response:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 _OTHERS_PATIENCE = 1800.0
 """Seconds to wait for another shell that is submitting the same run: its uploads may be large."""
-_RESUMABLE = "pipeline"
-"""The one service whose job leaves checkpoints that azft can go on from: azft's own pipeline."""
 
 
 class _Claim(NamedTuple):
@@ -102,10 +100,10 @@ class AzureMode:
         if not run.azure["submitted"]:
             self._start(connection, run, self._plan_of(run), force=False, tell=tell)
         elif state is not RunState.COMPLETED and not state.active:
-            if run.azure["service"] != _RESUMABLE:
+            if not run.resumable:
                 raise UsageError(
                     f"Run {run.name} can't be resumed: Azure's own fine-tuning leaves no checkpoint to go on from.",
-                    fix="Start another run with: azft submit ... --again",
+                    fix=f"Start another run of the same plan with: {run.another}",
                 )
             plan = self._plan_of(run)
             require_fresh(plan, recipe=False)
@@ -347,11 +345,10 @@ class AzureMode:
                 fix=f"Watch again: azft logs {run.name} --follow\nEnd it: azft cancel {run.name}",
             ) from None
         if status.state in {RunState.FAILED, RunState.CANCELED}:
-            hint = f"Start another run of the same plan with: azft submit {run.plan.get('recipe_path', '...')} --again"
-            raise JobFailedError(
-                status.message or f"Run {run.name} ended as {status.state}.",
-                fix=f"{status.fix}\n{hint}" if adopted and status.fix else status.fix or hint,
-            )
+            fix = status.fix
+            if run.another not in fix and (adopted or not fix):
+                fix = f"{fix}\nStart another run of the same plan with: {run.another}".strip()
+            raise JobFailedError(status.message or f"Run {run.name} ended as {status.state}.", fix=fix)
         if wait and status.state is RunState.INTERRUPTED:
             raise InterruptedRunError(status.message or f"Run {run.name} was interrupted.", fix=status.fix)
         return run

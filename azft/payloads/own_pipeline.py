@@ -10,7 +10,7 @@ from azft.payloads.common import data_references, model_reference
 from azft.pipeline import ANY_COMPUTE, Placement, build_pipeline
 from azft.plan import BLOB_STORE, Plan
 from azft.staging import environment_folder
-from azft.tags import labels
+from azft.tags import MODEL_TAG, labels
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import PipelineJob
@@ -50,7 +50,8 @@ def build(
         components=components,
         environments=_environments(plan, references),
         outputs={output: f"{BLOB_STORE}/azft/runs/{run}/{output}" for output in KEPT_BY_RUN},
-        tags=labels(plan.hash, run),
+        # The name too, because whoever registers the result on another machine has no recipe to read it from.
+        tags={**labels(plan.hash, run), MODEL_TAG: plan.recipe["output"]["model_name"] or plan.name},
     )
     return build_pipeline(
         plan,

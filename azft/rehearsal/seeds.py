@@ -260,7 +260,8 @@ def _workspace(emu: Emulator) -> str:
 def _tell(emu: Emulator, method: str, path: str, body: dict[str, Any]) -> None:
     status, content = _status(emu, method, path, body)
     if status >= 300:
-        raise AzftError(f"The rehearsal could not be set up: {path} was answered with {status}: {content[:500]!r}.")
+        message = str(orjson.loads(content)["error"]["message"])
+        raise AzftError(f"The rehearsal could not be set up: {message}", fix="What it asked the emulator for: " + path)
 
 
 def _status(emu: Emulator, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:

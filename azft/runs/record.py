@@ -19,6 +19,7 @@ A state says what was last known. Of a run on this machine only the lock tells a
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,6 +112,18 @@ class Run:
     def azure(self) -> dict[str, Any]:
         """Where in Azure it runs: workspace, job, address in the studio. Only a remote run has it."""
         return self._read("azure.json")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it leaves checkpoints that `azft resume` goes on from: azft's own steps do, Azure's do not."""
+        return not self.remote or self.azure.get("service") == "pipeline"
+
+    @property
+    def another(self) -> str:
+        """The command that starts another run of the same plan, --mode and --set included: they are in the plan."""
+        if self.plan.get("adopted"):  # the plan itself is on the machine that made it
+            return f"azft submit RECIPE --mode {self.plan['mode']} --again"
+        return f"azft submit {shlex.quote(str(self.folder.absolute() / 'plan.json'))} --again"
 
     def started(self) -> str | None:
         """When it was first begun: here, or as a job that Azure took (ISO 8601); None as long as it wasn't."""

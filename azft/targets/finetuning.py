@@ -37,6 +37,8 @@ TASKS = {
     "translation": "textTranslation",
 }
 """What the service calls azft's tasks."""
+CHAT = "chat-completion"
+"""The one task of serverless fine-tuning: it reads chats, the column `messages` (docs of 2026-02)."""
 
 FINETUNING: Table = {
     "name": Elsewhere("the job's name, display name and experiment"),
@@ -153,7 +155,7 @@ def mapping_findings(recipe_file: RecipeFile, *, on_machines: bool) -> Iterator[
         message = f"`technique.name: {recipe.technique.name}` can't be had: the service trains adapters."
         fix = "Say technique.name: lora, or take --mode maap with pipeline: azft."
         yield finding(recipe_file, "technique.name", "technique", Severity.ERROR, message, fix)
-    if recipe.task in TASKS and recipe.task != "chat-completion":
+    if on_machines and recipe.task in TASKS and recipe.task != CHAT:
         message = f"Which columns the service reads for {recipe.task} is published nowhere: rows go as they are."
         fix = "Its own pipelines can be told: --mode maap with modes.maap.pipeline: system, or azft for azft's."
         yield finding(recipe_file, "task", "columns-unpublished", Severity.WARNING, message, fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from azft.recipe_file import RecipeFile
 from azft.targets.table import finding, is_set
 
 _TODAYS = "Today's: Standard_NC24ads_A100_v4 (1 GPU), Standard_NC96ads_A100_v4 (4), Standard_ND96isr_H100_v5 (8)."
+CLUSTER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}[A-Za-z0-9]")
+"""What a compute can be called (Azure's naming rules for resources: 32 characters at most)."""
+CLUSTER_NAME_WORDS = "2 to 32 letters, digits and hyphens, a letter first."
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ def _where(recipe_file: RecipeFile) -> Iterator[Finding]:
             recipe_file, "modes.maap.compute", "size-unknown-here", Severity.WARNING if guessed else Severity.INFO,
             f"Which machines the cluster `{maap.compute}` has is not known without asking Azure, {what}.",
             "Say `vm_size` beside it, or ask: azft plan --check-remote",
+        )  # fmt: skip
+    if maap.compute and CLUSTER_NAME.fullmatch(maap.compute) is None:
+        yield finding(
+            recipe_file, "modes.maap.compute", "compute-name", Severity.ERROR,
+            f"`{maap.compute}` is no name for a cluster.", f"Its name alone: {CLUSTER_NAME_WORDS}",
         )  # fmt: skip
     if maap.max_nodes is not None and maap.max_nodes < maap.nodes:
         yield finding(

@@ -61,7 +61,7 @@ def _inputs() -> list[str]:
         f"Inputs of `chat_completion_pipeline` ({source}; {date}). Those without a key of the recipe can be given in "
         "`modes.maap.parameters`."
     )
-    sisters = "Its sisters have these besides, or otherwise. This version plans chat completion only."
+    sisters = "Its sisters, of which each is planned by its task, have these besides, or otherwise."
     return [
         *("### The registry's pipelines", "", words, ""),
         *_table(("input", "value", "default there", "key of the recipe"), rows),

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from azft.errors import AzftError, UsageError
 from azft.files import atomic_path
@@ -145,13 +145,22 @@ def _loses_second_texts(model: Any) -> bool:
 
 
 def verify(model: Any, folder: Path) -> None:
-    """Load a saved adapter back as peft does, and compare every weight with the model's; `AzftError` if one differs."""
+    """Load a saved adapter back as peft does, and compare every weight with the model's; `AzftError` if one differs.
+
+    What the file says must be what was trained, to the bit. What peft makes of it is in the type of where it lays it: a
+    new head's copy is in the base's, bf16 where training multiplied in that, though its weights were trained in fp32.
+    """
     with _without_notice():
         model.load_adapter(str(folder), adapter_name="saved", local_files_only=True)
     try:
-        trained, saved = trained_tensors(model), _tensors(model, "saved")
-        wrong = sorted(trained.keys() ^ saved.keys())
-        wrong += [name for name in sorted(trained.keys() & saved.keys()) if not torch.equal(trained[name], saved[name])]
+        trained, written, loaded = trained_tensors(model), load_file(folder / WEIGHTS), _tensors(model, "saved")
+        wrong = sorted((trained.keys() ^ written.keys()) | (trained.keys() ^ loaded.keys()))
+        wrong += [
+            name
+            for name in sorted(trained.keys() & written.keys() & loaded.keys())
+            if not torch.equal(trained[name], written[name])
+            or not torch.equal(trained[name].to(loaded[name].dtype), loaded[name])
+        ]
         if wrong or not trained:
             raise AzftError(
                 f"The adapter in {folder} is not the one that was trained: {wrong[0] if wrong else 'empty'}."

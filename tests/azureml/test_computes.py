@@ -55,6 +55,16 @@ def test_it_is_made_small_tagged_and_waited_for(azure: Azure) -> None:
     assert [event["state"] for event in events if event["event"] == "state"] == ["Creating", "Succeeded"]
 
 
+def test_the_longest_name_is_taken(azure: Azure) -> None:
+    """The plan, azft and the emulator have one rule."""
+    name = "gpu-cluster-of-the-language-team"
+    wanted = plan(azure, f"modes.maap.compute={name}")
+    assert (len(name), wanted.has_errors) == (32, False)
+    cluster = ensure_compute(azure.connection, wanted)
+    assert cluster is not None
+    assert cluster.name == name
+
+
 def test_one_that_fits_is_used_as_it_is(azure: Azure) -> None:
     made(azure)
     before = azure.requests("PUT", "/computes/")

@@ -115,6 +115,56 @@ def test_a_refused_token_is_forgotten() -> None:
     assert len(made) == 2  # what azure-identity remembered is gone too
 
 
+_CHAIN = (
+    "DefaultAzureCredential failed to retrieve a token from the included credentials.\nAttempted credentials:\n"
+    "\tEnvironmentCredential: EnvironmentCredential authentication unavailable.\n"
+    "\tManagedIdentityCredential: {metadata}\n"
+    "\tAzureCliCredential: {az}\n"
+    "\tAzureDeveloperCliCredential: Azure Developer CLI could not be found. Please authenticate using 'azd auth login'."
+)
+_NO_METADATA = (
+    "ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint. "
+    "HTTPConnectionPool(host='169.254.169.254', port=80): Max retries exceeded"
+)
+_NO_NETWORK = (
+    "ERROR: HTTPSConnectionPool(host='login.microsoftonline.com', port=443): Max retries exceeded with url: "
+    "/x/oauth2/v2.0/token (Caused by NewConnectionError('[Errno -3] Temporary failure in name resolution'))"
+)
+
+
+class Failing:
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def get_token(self, *_scopes: str, **_options: Any) -> Any:
+        from azure.core.exceptions import ClientAuthenticationError
+
+        raise ClientAuthenticationError(message=self.words)
+
+
+@pytest.mark.parametrize("words", [_NO_NETWORK, _CHAIN.format(metadata=_NO_METADATA, az=_NO_NETWORK)])
+def test_without_a_network_nobody_is_told_to_sign_in(words: str) -> None:
+    """An outage is no sign-in that is over: what is known is shown, and a submission may be settled later."""
+    with pytest.raises(ServiceUnavailableError, match="can't be reached") as error:
+        Credential("default", lambda: Failing(words)).get_token(ARM)
+    assert error.value.exit_code is ExitCode.FAILURE
+    assert "Check the network" in error.value.fix
+    assert "login.microsoftonline.com" in error.value.fix
+    assert "az login" not in error.value.fix
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        _CHAIN.format(metadata=_NO_METADATA, az="Please run 'az login' to set up an account"),
+        _CHAIN.format(metadata=_NO_METADATA, az="AADSTS700082: The refresh token has expired. Connection closed."),
+    ],
+)
+def test_a_laptop_without_the_metadata_address_is_no_outage(words: str) -> None:
+    with pytest.raises(SignInError, match="Nobody is signed in"):
+        Credential("default", lambda: Failing(words)).get_token(ARM)
+
+
 def test_attempts_are_read_without_their_secrets() -> None:
     words = (
         "DefaultAzureCredential failed.\nAttempted credentials:\n"

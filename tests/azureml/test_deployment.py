@@ -16,9 +16,11 @@ from azft.azureml.deployment import DeploymentFailedError, deploy
 from azft.azureml.endpoint_records import recorded
 from azft.azureml.errors import ConflictError, LimitError, ServiceUnavailableError
 from azft.azureml.serving_choice import choose_kind, choose_name
-from azft.errors import ExitCode, FindingsError, UsageError
+from azft.azureml.serving_machine import Need, choose
+from azft.errors import ExitCode, FindingsError, JobFailedError, UsageError
 from azft.files import write_json
 from azft.payloads.wire import wire
+from azft.runs import RunState
 from azft.tags import TAG
 from tests.helpers.azure_runs import SIZE, Azure, emulated
 
@@ -254,6 +256,25 @@ def test_without_a_recommendation_the_size_is_asked_for_by_name(azure: Azure) ->
         deploy(azure.connection, azure.local())
     assert caught.value.findings[0].code == "serve-no-instance-type"
     assert "--instance-type, e.g. Standard_NC" in caught.value.fix
+
+
+def test_sizes_that_would_be_warned_of_are_named_last() -> None:
+    """Without a GPU a model of eight GiB answers in minutes: those sizes cost least, and are no advice."""
+    need = Need(8 << 30, "its weights have 8.0 GiB")
+    with pytest.raises(FindingsError) as caught:
+        choose(None, (), need, needs_gpu=False)
+    assert "e.g. Standard_NC4as_T4_v3, " in caught.value.fix
+    with pytest.raises(FindingsError) as caught:
+        choose(None, (), Need(1 << 30, "its weights have 1.0 GiB"), needs_gpu=False)
+    assert "e.g. Standard_D12_v2, " in caught.value.fix  # a small one does well there
+
+
+@pytest.mark.parametrize("service", ["system-pipeline", "pipeline"])
+def test_a_run_without_a_model_is_told_before_machines_are_asked_for(azure: Azure, service: str) -> None:
+    run = azure.running(service, model_id="azureml:mine:1")  # of which no registry recommends a size
+    run.set_state(RunState.FAILED)
+    with pytest.raises(JobFailedError, match=f"Run {run.name} has no model: it ended as Failed"):
+        deploy(azure.connection, run)
 
 
 def test_what_cannot_be_served_is_refused_before_anything_is_made(azure: Azure) -> None:

@@ -101,11 +101,17 @@ def test_the_fix_names_the_role_or_the_network(code: str, words: str, fix: str) 
     assert fix in error.fix
 
 
-def test_a_region_that_refuses_a_model_is_told_so() -> None:
-    words = "The model Phi-4 is not supported for fine-tuning in region swedencentral."
-    error = translate(http_error(400, arm("UserError", words)), "Submitting the job")
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("UserError", "The model Phi-4 is not supported for fine-tuning in region swedencentral."),
+        ("ModelNotSupportedInRegion", "The model x is not available for serverless deployment in swedencentral."),
+    ],
+)
+def test_a_region_that_refuses_a_model_is_told_so(code: str, words: str) -> None:
+    error = translate(http_error(400, arm(code, words)), "Submitting the job")
     assert "region" in error.message
-    assert "azft models" in error.fix
+    assert "azft plan --check-remote" in error.fix
 
 
 def test_storages_errors_are_read_from_their_header() -> None:

@@ -29,7 +29,7 @@ EXITED = "Execution failed. User process '/bin/bash' exited with status code {}.
         (document("exceeding approved NCads Cores quota", "QuotaExceeded"), "quota", "azft resume"),
         (document("The node was preempted"), "taken away", "tier: dedicated"),
         (document(EXITED.format(137), "ContainerOutOfMemory"), "memory was not enough", "micro_batch_size"),
-        (document("Model X is not supported in region y"), "region", "azft models"),
+        (document("Model X is not supported in region y"), "region", "azft plan --check-remote"),
         (document("A marketplace subscription is required"), "marketplace", "purchases"),
         (document("AuthorizationFailed: ..."), "lacks a role", "Storage Blob Data Contributor"),
         (document("Temporary failure in name resolution"), "name resolution", "outbound rule"),
@@ -45,7 +45,30 @@ def test_known_causes_have_a_reason_and_a_way_out(error: dict[str, Any], what: s
     assert told.message.startswith("Step `finetune` failed: ")
     assert what in told.message
     assert fix in told.fix
-    assert "{run}" not in told.fix
+    assert "{go_on}" not in told.fix
+
+
+@pytest.mark.parametrize(
+    "words", ["exceeding approved NCads Cores quota", "The node was preempted", "AllocationFailed"]
+)
+def test_what_cannot_be_resumed_is_not_told_to_be(words: str) -> None:
+    told = explain(NAME, document(words), step="finetune", go_on="azft submit plan.json --again")
+    assert "azft resume" not in told.fix
+    assert "azft submit plan.json --again" in told.fix
+    assert "{go_on}" not in told.fix
+
+
+def test_another_size_is_another_plan_and_no_resume() -> None:
+    """A resumed run carries out its own plan: the recipe's new VM size would not be looked at."""
+    told = explain(NAME, document("exceeding approved NCads Cores quota", "VMFamilyQuotaExceeded"))
+    assert f"ended; then: azft resume {NAME}\n" in told.fix
+    assert "another VM size, and submit the recipe again" in told.fix
+
+
+def test_a_quota_that_is_of_no_machine_is_not_called_one() -> None:
+    told = explain(NAME, document("The quota of fine-tuning jobs in this region is reached"))
+    assert told.message == "The job failed: A quota is used up."
+    assert "VM" not in told.fix
 
 
 def test_the_services_words_code_and_request_id_stand_beneath() -> None:

@@ -6,7 +6,10 @@ import pytest
 
 from azft import api
 from azft.azureml.connection import Access
+from azft.azureml.registration import version_of
 from azft.azureml.remote_runs import adopt, find_remote, list_remote, workspace_of
+from azft.azureml.resources import Resources
+from azft.azureml.serving_choice import base_model_of, choose_name
 from azft.errors import NotFoundError
 from azft.modes.maap import MaapMode
 from azft.modes.maas import MaasMode
@@ -89,6 +92,41 @@ def test_all_jobs_of_a_run_are_known_so_that_the_next_has_a_name_of_its_own(
     assert found.azure["jobs"] == [run.name, f"{run.name}-r1"]
     assert found.azure["job"] == f"{run.name}-r1"
     assert [entry.name for entry in list_remote(connection)] == [run.name]
+
+
+def test_whoever_looks_from_another_machine_names_model_and_endpoint_alike(
+    azure: Azure, shop: Toy, tmp_path: Path
+) -> None:
+    """Else a second `azft deploy` would be a second endpoint, which bills beside the first."""
+    mode = MaapMode(shop.root)
+    plan = plan_in(shop, mode, azure, "output.model_name=bakery")
+    mode.submit(plan, wait=False)
+    second = mode.submit(plan, wait=False, again=True)
+    assert second.name.endswith("-2")
+    connection = azure.connect()
+    job = find_remote(connection, second.name)
+    assert job is not None
+    elsewhere = adopt(RunStore(tmp_path / "elsewhere" / ".azft"), connection, job)
+    assert elsewhere.plan["name"] == second.plan["name"]
+    assert elsewhere.plan["recipe"]["output"]["model_name"] == "bakery"
+    assert version_of(elsewhere) == version_of(second)
+    assert choose_name(connection, elsewhere, None) == choose_name(connection, second, None)
+
+
+@pytest.mark.parametrize("pipeline", ["azft", "system"])
+def test_a_run_of_another_machine_says_which_model_was_tuned(
+    azure: Azure, shop: Toy, tmp_path: Path, pipeline: str
+) -> None:
+    """And not under which name the result is registered, which is in a tag of the job."""
+    mode = MaapMode(shop.root)
+    run = mode.submit(plan_in(shop, mode, azure, f"modes.maap.pipeline={pipeline}"), wait=False)
+    connection = azure.connect()
+    job = find_remote(connection, run.name)
+    assert job is not None
+    elsewhere = adopt(RunStore(tmp_path / "elsewhere" / ".azft"), connection, job)
+    tuned = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1"
+    assert elsewhere.plan["model"]["description"] == tuned
+    assert base_model_of(Resources(connection), elsewhere) == (tuned, False)
 
 
 def test_the_api_finds_it_by_its_name(

@@ -110,3 +110,33 @@ def test_without_any_it_says_every_way() -> None:
 def test_a_subscriptions_name_is_not_its_id() -> None:
     with pytest.raises(UsageError, match="is not an id"):
         find_workspace(subscription="Pay-As-You-Go", resource_group="rg", workspace="ws")
+
+
+def test_the_command_of_az_is_the_one_that_sets_what_is_missing() -> None:
+    """`az configure --defaults` knows no subscription."""
+    with pytest.raises(UsageError) as error:
+        find_workspace(resource_group="rg", workspace="ws")
+    assert "az account set --subscription" in error.value.fix
+    assert "az configure" not in error.value.fix
+    with pytest.raises(UsageError) as error:
+        find_workspace(subscription=ID, resource_group="rg")
+    assert error.value.fix.endswith("az's defaults: az configure --defaults workspace=...")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"subscription_id": "x", "workspace_name": "ws"', "it is no JSON"),
+        ('{"subscription_id": "x", "resource_group": "rg"}', "it has no workspace_name"),
+        ('{"resource_group": "rg"}', "it has no subscription_id and workspace_name"),
+        ('{"architectures": ["Phi3ForCausalLM"]}', None),
+    ],
+)
+def test_a_config_json_that_is_passed_over_is_named(nowhere: Path, text: str, why: str | None) -> None:
+    (nowhere.parent / "config.json").write_text(text)
+    with pytest.raises(UsageError) as error:
+        find_workspace()
+    if why is None:  # a model's
+        assert "passed over" not in error.value.fix
+    else:
+        assert f"{nowhere.parent / 'config.json'} was passed over: {why}." in error.value.fix

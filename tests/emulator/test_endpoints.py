@@ -20,6 +20,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from azft.emulator import Emulator, compute, registry
 from azft.emulator.job_outputs import place_of
+from azft.emulator.serving import ModelServers
 from azft.emulator.workspace import workspace_guid
 from tests.emulator.test_jobs import Wire
 from tests.helpers.azure_sdk import ml_client
@@ -125,6 +126,18 @@ def test_a_fine_tuned_model_answers_serverlessly_and_is_gone_after(place: Place)
     with pytest.raises(ResourceNotFoundError):
         place.client.serverless_endpoints.get("talk")
     assert ask(url, new.primary_key).status_code == 404
+
+
+def test_the_process_that_answered_serverlessly_ends_with_its_endpoint(place: Place) -> None:
+    """It holds the whole model in memory: an emulator that is kept would fill the machine."""
+    made = place.serverless("talk", place.tune())
+    key = place.client.serverless_endpoints.get_keys("talk").primary_key
+    assert ask(f"{made.scoring_uri}/v1/chat/completions", key).status_code == 200
+    servers = place.emu.part(ModelServers)
+    (running,) = servers._servers.values()
+    place.client.serverless_endpoints.begin_delete("talk").result()
+    assert not running.alive()
+    assert servers._servers == {}
 
 
 def test_a_registrys_model_is_served_without_a_version(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from azft.azureml.errors import ServiceError
 from azft.azureml.resources import Resources
-from azft.errors import UsageError
+from azft.errors import JobFailedError, UsageError
+from azft.files import write_json
 from azft.modes import get_mode
 from azft.modes.maas import MaasMode
+from azft.plan import Plan
 from azft.runs import RunState
 from tests.helpers.azure_shop import Azure, azure_in_process, make_shop, plan_in
 from tests.helpers.toy import Toy
@@ -78,9 +81,35 @@ def test_it_can_be_canceled_but_not_resumed(azure: Azure, shop: Toy, mode: MaasM
     azure.time.sleep(60)
     assert mode.status(run).state is RunState.CANCELED
     assert "azft resume" not in run.status().fix
-    with pytest.raises(UsageError, match="leaves no checkpoint"):
+    with pytest.raises(UsageError, match="leaves no checkpoint") as refused:
         mode.resume(run)
+    assert run.another in refused.value.fix
     assert len(azure.jobs()) == 1
+
+
+def test_a_failed_job_names_the_command_that_starts_the_same_plan_again(
+    azure: Azure, shop: Toy, mode: MaasMode
+) -> None:
+    """It can't be resumed, and `azft submit recipe.yaml --again` would run it on this machine."""
+    azure.fault("quota-exhausted", times=1)
+    plan = plan_in(shop, mode, azure, "training.epochs=2")
+    with pytest.raises(JobFailedError) as failed:
+        mode.submit(plan)
+    run = mode.store.get(plan.run_name)
+    assert "azft resume" not in failed.value.fix
+    assert run.another in failed.value.fix
+    again = shlex.split(run.another)
+    assert (again[:2], again[3:]) == (["azft", "submit"], ["--again"])
+    assert Plan.from_json(Path(again[2]).read_bytes()) == plan
+
+
+def test_a_job_that_was_deleted_names_it_too(azure: Azure, shop: Toy, mode: MaasMode) -> None:
+    run = mode.submit(plan_in(shop, mode, azure), wait=False)
+    azure.time.sleep(400)
+    write_json(run.folder / "azure.json", {**run.azure, "job": "gone", "submitted_at": "2020-01-01T00:00:00+00:00"})
+    status = mode.status(run)
+    assert "Azure has no job gone any more" in status.message
+    assert run.another in status.fix
 
 
 def test_a_region_that_refuses_the_model_is_told_so_and_leaves_no_job(azure: Azure, shop: Toy, mode: MaasMode) -> None:

@@ -85,3 +85,16 @@ def test_a_row_more_is_counted_only_in_json_lines(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("messages\n")
     assert data.count_rows(tmp_path / "rows.csv") is None
     assert data.count_rows(tmp_path / "gone.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("maas", "models get"), ("system", "models get"), ("azft", "prepare step")]
+)
+def test_who_counts_lengths_when_no_tokenizer_is_here(
+    target: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prepare step is part of azft's own pipeline only: elsewhere nobody would count before rows are cut."""
+    uncounted = Finding("data-lengths-unchecked", Severity.INFO, "Not counted.", "Wait for the prepare step.")
+    monkeypatch.setattr("azft.data_check.check_for_plan", lambda *_: [uncounted])
+    plan = azure_plan(tmp_path, target)
+    assert words in next(finding.fix for finding in plan.findings if finding.code == uncounted.code)

@@ -11,6 +11,7 @@ import pytest
 from azft.catalog.system_pipelines import system_pipelines
 from azft.plan import Plan
 from azft.targets.columns import INPUTS
+from azft.targets.finetuning import TASKS as FINE_TUNED
 from azft.targets.system import COLUMN_INPUTS, check_parameters, keys_of_parameters
 from azft.targets.table import Scalar
 from tests.helpers.azure_recipes import azure_plan, codes
@@ -86,7 +87,7 @@ def test_without_a_cluster_azure_makes_the_machines(tmp_path: Path) -> None:
         (["training.epochs=1.5"], "azure-parameter"),
         (["technique.name=lora", "technique.alpha=8.5"], "azure-parameter"),
         (["modes.maap.gpus_per_node=1", "modes.maap.nodes=3"], "azure-batch-does-not-divide"),
-        (["modes.maap.compute=it's"], "azure-parameter"),
+        (["modes.maap.parameters={evaluation_config_params: it's}"], "azure-parameter"),
         (["modes.maap.parameters={optim: sgd}"], "azure-parameter"),
         (["modes.maap.parameters={optimizer: adafactor}"], "azure-unknown-parameter"),
         (["modes.maap.parameters={dataloader_num_workers: two}"], "azure-parameter"),
@@ -263,6 +264,17 @@ def test_a_task_that_the_service_has_not_is_an_error_and_no_traceback(target: st
     write_task(tmp_path, "preference-tuning", {})
     plan = azure_plan(tmp_path, target, task="preference-tuning")
     assert "azure-task" in codes(plan, "error")
+
+
+@pytest.mark.parametrize("task", [task for task in FINE_TUNED if task != "chat-completion"])
+def test_serverless_fine_tuning_reads_chats_and_no_other_rows(task: str, tmp_path: Path) -> None:
+    """Its docs name one column, `messages`: a job of other rows is refused after its upload, or after training."""
+    write_task(tmp_path, task, {})
+    plan = azure_plan(tmp_path, "maas", task=task)
+    found = next(finding for finding in plan.findings if finding.code == "azure-task")
+    assert found.message == f"`task: {task}` can't be had: serverless fine-tuning reads chats only."
+    assert found.fix == "Take --mode maap with modes.maap.pipeline: azft. There are: chat-completion."
+    assert "azure-columns-unpublished" not in codes(plan)
 
 
 def test_what_columns_a_fine_tuning_job_reads_nobody_says(tmp_path: Path) -> None:

@@ -71,3 +71,8 @@ def test_the_recipes_own_prompt_is_the_one_that_asks() -> None:
     asking = _asking({"task": "translation", "data": {"prompt": "Into German: {source}"}})
     assert asking == {"prompt": "Into German: {source}", "column": "source", "plain": False}
     assert TASKS["translation"].prompt != asking["prompt"]
+
+
+def test_a_run_of_another_machine_whose_recipe_is_not_here_is_asked_like_a_folder() -> None:
+    assert _asking({}) == {}
+    assert _asking({"output": {"model_name": "bakery"}}) == {}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from azft.errors import UsageError
+from azft.errors import AzftError, UsageError
 from azft.training import adapters, models
 from azft.training.techniques import prepare
 from tests.training.technique_rows import move, row
@@ -84,6 +85,28 @@ def test_the_new_head_is_trained_and_saved_with_the_rest(
     # The base's own head is drawn anew here, from other random numbers: it must not matter.
     attached = adapters.attach(load(folders[family], family, which, seed=2), tmp_path)
     torch.testing.assert_close(answers(attached), answers(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["lora", "dora", "ia3", "prompt-tuning"])
+@pytest.mark.parametrize("family", HEADS)
+def test_a_head_that_was_trained_on_a_base_in_bf16_is_what_was_saved(
+    family: str, which: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its weights are fp32, peft lays the copy that it loads in the base's type: every such run ended in an error."""
+    model = prepare(load(folders[family], family, which, seed=1).to(torch.bfloat16), row(which))
+    for weights in model.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()
+            weights.data += 1e-3 * torch.randn_like(weights.data)  # bits that bf16 has not
+    adapters.save(model, tmp_path, torch.bfloat16)
+    adapters.verify(model, tmp_path)
+    tensors = load_file(tmp_path / adapters.WEIGHTS)
+    assert all(tensor.dtype is torch.float32 for tensor in tensors.values())
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].to(torch.bfloat16).float()
+    save_file(tensors, tmp_path / adapters.WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(AzftError, match="not the one that was trained"):
+        adapters.verify(model, tmp_path)
 
 
 @pytest.mark.parametrize("which", ["lora", "ia3"])
