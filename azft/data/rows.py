@@ -131,12 +131,7 @@ class RowChecker:
 
     def _cell(self, column: Column, text: str) -> tuple[Any, Problem | None]:
         name = self.names[column.name]
-        try:
-            raw = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            byte = ord(text[error.start]) & 0xFF
-            return None, Problem("not-utf8", {"byte": error.start + 1, "value": f"0x{byte:02X}"})
-        value, fault = decode(raw)
+        value, fault = decode(text.encode("utf-8", "surrogatepass"))
         if fault is None or fault.code != "not-json":
             return value, fault
         reason = {"column": name, "kind": self.kinds[column.name].title, "reason": fault.values["reason"]}

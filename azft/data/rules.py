@@ -100,6 +100,9 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
     "CSV and Parquet": (
         Rule("csv-header", ERROR, "The header {reason}.", "Give each column one name of its own in the first line.",
              "Columns are found by their names."),
+        Rule("csv-separator", ERROR, "The columns are parted by {found}, not by commas.",
+             "Save the file with commas, or as .jsonl or .parquet.",
+             "Spreadsheets write semicolons where the comma is the decimal point; every column would be one."),
         Rule("csv-width", ERROR, "The row has {found} cells, the header has {expected}.",
              "Put cells that hold commas or line breaks in double quotes.", "Cells would land in the wrong column."),
         Rule("csv-broken", ERROR, "Not valid CSV: {reason}.", "Double the quotes inside a quoted cell.",
