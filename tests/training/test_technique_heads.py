@@ -50,12 +50,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-def load(folder: Path, family: str, which: str, *, seed: int) -> Any:
+def load(folder: Path, family: str, which: str, *, seed: int, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(seed)
     technique: Any = row(which)
     quantization = technique if which == "qlora" else None
     labels = [] if family == "distilbert" else ["a", "b", "c"]
-    return models.load_model(folder, head=HEADS[family], labels=labels, dtype=torch.float32, quantization=quantization)
+    return models.load_model(folder, head=HEADS[family], labels=labels, dtype=dtype, quantization=quantization)
 
 
 def answers(model: Any) -> torch.Tensor:
@@ -84,6 +84,30 @@ def test_the_new_head_is_trained_and_saved_with_the_rest(
     # The base's own head is drawn anew here, from other random numbers: it must not matter.
     attached = adapters.attach(load(folders[family], family, which, seed=2), tmp_path)
     torch.testing.assert_close(answers(attached), answers(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("which", [which for which in EVERYWHERE if which != "freeze"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_what_is_trained_beside_weights_in_16_bits_stays_in_32(
+    family: str, which: str, dtype: torch.dtype, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    model = move(prepare(load(folders[family], family, which, seed=1, dtype=dtype), row(which))).eval()
+    adapters.save(model, tmp_path, dtype)
+    adapters.verify(model, tmp_path)
+    attached = adapters.attach(load(folders[family], family, which, seed=2, dtype=dtype), tmp_path)
+    trained, found = adapters.trained_tensors(model), adapters.trained_tensors(attached)
+    assert trained.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in trained.items())
+    with torch.autocast("cpu", dtype):
+        torch.testing.assert_close(answers(attached), answers(model), rtol=2e-2, atol=2e-2)
+
+
+def test_an_output_head_trained_beside_a_lora_in_16_bits_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = tiny_model("llama", vocab_size=96, tie_word_embeddings=False).to(torch.bfloat16)
+    model = move(prepare(model, row("lora-head")))
+    adapters.save(model, tmp_path, torch.bfloat16)
+    adapters.verify(model, tmp_path)
 
 
 @pytest.mark.parametrize("which", ["lora", "ia3"])
