@@ -16,6 +16,9 @@ _FATES = {
 }
 
 
+_LONGER = "Raise training.max_length, shorten them, or choose another data.long_rows."
+
+
 class Problems:
     """Errors of single rows, of one file; memory does not grow with their number."""
 
@@ -81,7 +84,7 @@ def about_split(split: str, counts: Counts, file: str, limit: int, long_rows: Lo
             Severity.WARNING,
             f"{counts.long_rows:,} of {counts.rows:,} rows for {split} have more than {limit:,} tokens: "
             f"{_FATES[long_rows]}.",
-            "Raise training.max_length, shorten them, or choose another data.long_rows.",
+            _LONGER,
             file,
         )
     if counts.dropped_unlabelled:
@@ -102,10 +105,9 @@ def about_split(split: str, counts: Counts, file: str, limit: int, long_rows: Lo
             file,
         )
     if not counts.documents:
-        yield Finding(
-            "data-no-documents",
-            Severity.ERROR,
-            f"No row is left for {split}.",
-            "Add rows, name a file in data.validation, or keep more of the long rows (data.long_rows).",
-            file,
-        )
+        why, fix = "", "Add rows, or name a file in data.validation."
+        if counts.rows and counts.dropped_long == counts.rows:
+            why, fix = f": each has more than {limit:,} tokens", _LONGER
+        elif counts.rows:
+            why, fix = ": no token of them would be learned", "See what is learned of a row with: azft preview"
+        yield Finding("data-no-documents", Severity.ERROR, f"No row is left for {split}{why}.", fix, file)
