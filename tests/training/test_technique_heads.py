@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from azft.errors import UsageError
 from azft.training import adapters, models
@@ -84,6 +86,19 @@ def test_the_new_head_is_trained_and_saved_with_the_rest(
     # The base's own head is drawn anew here, from other random numbers: it must not matter.
     attached = adapters.attach(load(folders[family], family, which, seed=2), tmp_path)
     torch.testing.assert_close(answers(attached), answers(model), rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_head_is_no_warning_and_any_other_weight_that_lacks_is(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(folders["bert"], "bert", "lora", seed=1)
+    assert "LOAD REPORT" not in caplog.text
+    weights = load_file(folders["bert"] / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.bias"]
+    shutil.copytree(folders["bert"], tmp_path / "damaged")
+    save_file(weights, tmp_path / "damaged/model.safetensors", metadata={"format": "pt"})
+    load(tmp_path / "damaged", "bert", "lora", seed=1)
+    assert "encoder.layer.1.output.dense.bias" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
