@@ -16,9 +16,10 @@ from azft.redact import redact
 def show_error(error: AzftError) -> None:
     """One headline, the findings when there are some, and the way out."""
     lines: list[RenderableType] = [Text("Error: ", style="bold red") + Text(clean(redact(error.message)))]
-    if isinstance(error, FindingsError) and error.findings:
-        lines.append(indent(findings(error.findings, stderr=True)))
-    if error.fix:
+    found = error.findings if isinstance(error, FindingsError) else ()
+    if found:
+        lines.append(indent(findings(found, stderr=True)))
+    if error.fix and all(error.fix != finding.fix for finding in found):
         lines.append(Text(clean(redact(error.fix))))
     write(Group(*lines), stderr=True)
 

@@ -113,6 +113,18 @@ def test_each_kind_of_failure_has_its_exit_code_and_says_what_to_do(
     assert "Traceback" not in result.err
 
 
+def test_an_unknown_model_is_answered_in_a_few_lines_and_once(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\ntask: chat-completion\nmodel: zzz\ndata: {train: t.jsonl}\n")
+    (tmp_path / "t.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    result = azft("plan", cwd=tmp_path)
+    assert result.code != 0
+    assert result.err.count("azft models list") == 1
+    assert len(result.err) < 1000
+    recipe.write_text(recipe.read_text().replace("zzz", "Phi4-mini"))
+    assert azft("plan", cwd=tmp_path).err.count("Did you mean `Phi-4-mini-instruct`?") == 1
+
+
 def test_a_run_is_never_guessed(tmp_path: Path) -> None:
     for command in ("status", "logs", "cancel", "resume"):
         assert azft(command, "a", "--latest", cwd=tmp_path).code == 2
