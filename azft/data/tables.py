@@ -10,6 +10,7 @@ from typing import Any
 from azft.data.blocks import MAX_LINE, LongLine, read_blocks
 from azft.data.rules import Problem
 from azft.data.sources import BOM, Batch, too_long
+from azft.words import plural
 
 _ROWS = 256
 """Rows in a batch; with native Parquet lists a row may be large."""
@@ -54,7 +55,8 @@ def csv_rows(path: Path) -> Iterator[Batch]:
             elif not cells:
                 problems.append((Problem("empty-line"), line))
             elif len(cells) != len(header):
-                problems.append((Problem("csv-width", {"found": len(cells), "expected": len(header)}), line))
+                values = {"found": plural(len(cells), "cell"), "expected": len(header)}
+                problems.append((Problem("csv-width", values), line))
             else:
                 rows.append(dict(zip(header, cells, strict=True)))
                 lines.append(line)

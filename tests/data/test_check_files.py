@@ -171,6 +171,19 @@ def test_a_csv_file_in_another_encoding_is_findings_with_line_and_byte_in_every_
     assert [f.line for f in report.findings if f.code == "data-not-utf8"] == [1]
 
 
+def test_one_of_a_thing_is_told_as_one_and_a_table_that_can_t_be_read_lacks_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na\nb,x\n")
+    (tmp_path / "validation.csv").write_text("text,label\nc,y\n")
+    files = {role: tmp_path / f"{role}.csv" for role in ("train", "validation")}
+    told = [f.message for f in check_files("text-classification", {}, files, processes=1).findings]
+    assert "The file has only 1 row; Azure's fine-tuning service refuses fewer than 10." in told
+    assert "The row has 1 cell, the header has 2." in told
+    assert "The label `y` is in no training row, but in 1 row here, this one first." in told
+    (tmp_path / "train.csv").write_text("text;label\na;x\n")
+    report = check_files("text-classification", {}, {"train": tmp_path / "train.csv"}, processes=1)
+    assert [f.code for f in report.findings if f.severity != "info"] == ["data-csv-separator"]
+
+
 @pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 def test_a_csv_file_with_another_separator_is_told_so(tmp_path: Path, mark: str, name: str) -> None:
     (tmp_path / "train.csv").write_text(f'text{mark}label\n"a{mark} b"{mark}x\nc{mark}y\n')
