@@ -150,6 +150,31 @@ def test_an_unforeseen_exception_is_one_line_and_debug_shows_the_traceback_witho
         assert "hunter2" not in plain.stderr + debug.stderr
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("PermissionError(13, 'Permission denied', '.azft')", ".azft can't be used: Permission denied."),
+        ("OSError(30, 'Read-only file system', '.azft')", "AZFT_HOME"),
+        ("OSError(28, 'No space left on device', 'w.safetensors')", "Make room"),
+        ("NotADirectoryError(20, 'Not a directory', '/home/me/file/runs')", "/home/me/file/runs can't be used"),
+        ("FileNotFoundError(2, 'No such file', 'template')", "this is a bug"),
+        ("OSError('of another kind')", "this is a bug"),
+    ],
+)
+def test_a_disk_that_says_no_is_the_readers_business_and_no_bug(fault: str, words: str) -> None:
+    code = f"import azft.recipe_schema as s\ndef f(): raise {fault}\ns.json_schema = f\n{COMMAND[2]}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "schema"],
+        env=environment(AZFT_HOME="/home/me/file"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
     fault = "import time, azft.recipe_schema as s; s.json_schema = lambda: (print('up', flush=True), time.sleep(60)); "
     process = subprocess.Popen(
