@@ -58,13 +58,14 @@ class RecipeFile:
 def load_recipe(
     path: Path | str,
     *,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str] | str = (),
     environment: Mapping[str, str] | None = None,
 ) -> RecipeFile:
     """Read and validate a recipe.
 
-    `overrides` are `key.path=value` with YAML values. `${NAME}` and `${NAME:-default}` inside values are taken from
-    `environment` (the process's when None), which may also hold overrides named `AZFT_RECIPE__KEY__PATH`.
+    `overrides` are `key.path=value` with YAML values; one may stand alone. `${NAME}` and `${NAME:-default}` inside
+    values are taken from `environment` (the process's when None), which may also hold overrides named
+    `AZFT_RECIPE__KEY__PATH`.
 
     Raises `RecipeError` with every finding.
     """
@@ -76,7 +77,7 @@ def load_recipe(
         if name.startswith(ENVIRONMENT_PREFIX):
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
             reader.override(data, key, environment[name], origin=name)
-    for assignment in overrides:
+    for assignment in [overrides] if isinstance(overrides, str) else overrides:
         key, equals, value = assignment.partition("=")
         if equals:
             reader.override(data, key.strip(), value, origin=f"--set {key.strip()}")

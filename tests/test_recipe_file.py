@@ -136,6 +136,10 @@ class TestOverrides:
         )
         assert (read.recipe.training.epochs, read.recipe.training.seed, read.recipe.training.max_length) == (3, 2, 100)
 
+    def test_one_may_stand_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "r.yaml").write_text(SMALLEST)
+        assert load_recipe(tmp_path / "r.yaml", overrides="training.epochs=2").recipe.training.epochs == 2
+
     def test_values_are_yaml(self, tmp_path: Path) -> None:
         values = ("technique={name: lora, target_modules: [q, v]}", "training.packing=false", "description=a=b")
         read = load(tmp_path, SMALLEST, *values)
