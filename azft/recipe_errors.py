@@ -24,7 +24,7 @@ _SHOULD_BE = {
     "dict_type": "a mapping (keys below it, indented)",
     "float_type": "a number",
     "float_parsing": "a number",
-    "finite_number": "a number that is not infinite",
+    "finite_number": "a finite number",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -62,12 +62,19 @@ def _key_path(location: tuple[int | str, ...]) -> KeyPath:
     return tuple(part for part in location if not (isinstance(part, str) and "[" in part))
 
 
+def _technique(location: tuple[int | str, ...]) -> str | None:
+    """The technique whose keys a location is among."""
+    name = location[1] if location[:1] == ("technique",) and len(location) > 1 else None
+    return name if isinstance(name, str) and name in TECHNIQUES else None
+
+
 def _explain(path: KeyPath, alternatives: list[ErrorDetails]) -> Explanation:
     name = ".".join(str(part) for part in path)
     detail = alternatives[0]
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return Explanation("unknown-key", path, f"Unknown key `{name}`.", _meant_key(str(path[-1]), path[:-1]))
+        fix = _meant_key(str(path[-1]), path[:-1], _technique(detail["loc"]))
+        return Explanation("unknown-key", path, f"Unknown key `{name}`.", fix)
     if kind == "missing":
         return Explanation("missing-key", path, f"Key `{name}` is missing.", _description(path))
     if kind == "union_tag_not_found":
@@ -113,11 +120,13 @@ def _wrong_value(path: KeyPath, name: str, alternatives: list[ErrorDetails]) -> 
 
 
 def closest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
-    """A did-you-mean sentence, or nothing when no candidate is near."""
-    close = difflib.get_close_matches(word, list(candidates), n=3, cutoff=cutoff)
+    """A did-you-mean sentence, or nothing when no candidate is near; `LoRA` is as near to `lora` as can be."""
+    names = {name.lower(): name for name in candidates}
+    word = word.lower()
+    close = difflib.get_close_matches(word, list(names), n=3, cutoff=cutoff)
     # Swapped letters are the commonest slip, and difflib finds `modle` as near to `modes` as to `model`.
     match = next((other for other in close if sorted(other) == sorted(word)), close[0] if close else None)
-    return f"Did you mean `{match}`?" if match else ""
+    return f"Did you mean `{names[match]}`?" if match else ""
 
 
 def short(value: object) -> str:
@@ -151,8 +160,13 @@ def all_keys(path: KeyPath = ()) -> Iterator[str]:
         yield from all_keys((*path, name))
 
 
-def _meant_key(key: str, parent: KeyPath) -> str:
-    siblings = sorted({name for model in models_at(parent) for name in model.model_fields})
+def _meant_key(key: str, parent: KeyPath, technique: str | None) -> str:
+    models = models_at(parent) if technique is None else [TECHNIQUES[technique]]
+    siblings = sorted({name for model in models for name in model.model_fields})
+    if technique is not None:
+        others = [f"`{name}`" for name, model in TECHNIQUES.items() if key in model.model_fields]
+        if others:
+            return f"Technique `{technique}` has none. Those that have it: {', '.join(others)}."
     if close := closest(key, siblings):
         return close
     elsewhere: dict[str, str] = {}

@@ -28,6 +28,8 @@ ENVIRONMENT_PREFIX = "AZFT_RECIPE__"
 """`AZFT_RECIPE__TRAINING__EPOCHS=1` sets training.epochs, as `--set training.epochs=1` does; `--set` wins."""
 
 MAX_BYTES = 1 << 20
+_ROWS = {".jsonl", ".ndjson", ".csv", ".parquet"}
+"""Files that hold data. JSON is YAML, and may hold a recipe."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -56,13 +58,14 @@ class RecipeFile:
 def load_recipe(
     path: Path | str,
     *,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str] | str = (),
     environment: Mapping[str, str] | None = None,
 ) -> RecipeFile:
     """Read and validate a recipe.
 
-    `overrides` are `key.path=value` with YAML values. `${NAME}` and `${NAME:-default}` inside values are taken from
-    `environment` (the process's when None), which may also hold overrides named `AZFT_RECIPE__KEY__PATH`.
+    `overrides` are `key.path=value` with YAML values; one may stand alone. `${NAME}` and `${NAME:-default}` inside
+    values are taken from `environment` (the process's when None), which may also hold overrides named
+    `AZFT_RECIPE__KEY__PATH`.
 
     Raises `RecipeError` with every finding.
     """
@@ -74,7 +77,7 @@ def load_recipe(
         if name.startswith(ENVIRONMENT_PREFIX):
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
             reader.override(data, key, environment[name], origin=name)
-    for assignment in overrides:
+    for assignment in [overrides] if isinstance(overrides, str) else overrides:
         key, equals, value = assignment.partition("=")
         if equals:
             reader.override(data, key.strip(), value, origin=f"--set {key.strip()}")
@@ -112,6 +115,11 @@ class _Reader:
 
     def read(self) -> str:
         """The file's text."""
+        if self.path.suffix.lower() in _ROWS:
+            self.problem(
+                "not-a-recipe", "This is a file of rows, not a recipe.", "Name the recipe (.yaml) that reads it."
+            )
+            self.stop()
         try:
             with self.path.open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
@@ -248,6 +256,10 @@ class _Reader:
         """The line of a key, or the override it came from; a key that the message mentions is the better place."""
         for key in (*mentions, path):
             if (origin := _longest(self.origins, key)) is not None:
+                return None, origin
+        if path not in self.lines:  # a section that only an override's key has begun
+            below = (origin for key, origin in self.origins.items() if key[: len(path)] == path)
+            if path and (origin := next(below, None)) is not None:
                 return None, origin
         exact = next((self.lines[key] for key in mentions if key in self.lines), None)
         return exact or _nearest(self.lines, path), None

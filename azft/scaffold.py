@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -100,5 +101,7 @@ def _set(recipe: str, key: str, value: str) -> str:
 
 def _name_from(folder: Path) -> str | None:
     """A run name from the folder's; None when nothing usable is left of it."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-_")[:64]
+    letters = unicodedata.normalize("NFKD", folder.resolve().name)  # accents become characters of their own
+    plain = "".join(character for character in letters if not unicodedata.combining(character))
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-_")[:64]
     return name or None

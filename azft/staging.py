@@ -24,7 +24,7 @@ ARCHIVE = "azft.zip"
 
 VOCABULARY = (
     "__init__", "deepspeed_config", "errors", "extras", "files", "findings", "parameters", "recipe", "recipe_errors",
-    "recipe_file", "recipe_yaml", "redact", "tasks", "techniques",
+    "recipe_file", "recipe_yaml", "redact", "tasks", "techniques", "words",
 )  # fmt: skip
 TRAVELLING_PACKAGES = ("data", "training")
 

@@ -68,7 +68,18 @@ class TestPlaces:
             ("technique:\n  name: lora\n  rnk: 8", 8, "Did you mean `rank`?"),
             ("technique:\n  name: loar", 7, "Did you mean `lora`?"),
             ("training:\n  precision: fp23", 7, "Did you mean `fp32`?"),
+            ("technique:\n  name: LoRA", 7, "Did you mean `lora`?"),
             ("technique: lora", 6, "Write: technique: {name: lora}"),
+            (
+                "technique:\n  name: full\n  rank: 8",
+                8,
+                "Technique `full` has none. Those that have it: `lora`, `dora`, `qlora`.",
+            ),
+            (
+                "technique:\n  name: ia3\n  bits: 4",
+                8,
+                "Known here: feedforward_modules, modules_to_save, name, target_modules.",
+            ),
             ("data: {train: t, columns: {mesages: x}}", 6, "Did you mean `messages`?"),
         ],
     )
@@ -76,6 +87,18 @@ class TestPlaces:
         text = SMALLEST if not lines.startswith("data") else SMALLEST.replace("data:\n  train: t.jsonl\n", "\n\n")
         found = only(tmp_path, text + lines + "\n")
         assert (found.line, found.fix) == (line, fix)
+
+    def test_numbers_that_are_none_are_told_so(self, tmp_path: Path) -> None:
+        found = only(tmp_path, SMALLEST + "training: {learning_rate: .nan}\n")
+        assert found.message == "`training.learning_rate` should be a finite number, not nan."
+
+    def test_a_file_of_rows_is_no_recipe(self, tmp_path: Path) -> None:
+        rows = tmp_path / "train.jsonl"
+        rows.write_text('{"messages": []}\n{"messages": []}\n')
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(rows)
+        (found,) = caught.value.findings
+        assert "a file of rows" in found.message
 
     def test_a_rule_between_keys_points_at_one_of_them(self, tmp_path: Path) -> None:
         text = SMALLEST + "training:\n  epochs: 1\n  global_batch_size: 5\n  micro_batch_size: 2\n"
@@ -98,6 +121,10 @@ class TestPlaces:
 
 
 class TestOverrides:
+    def test_a_section_that_only_an_override_names_is_found_where_it_is_named(self, tmp_path: Path) -> None:
+        (found,) = findings(tmp_path, SMALLEST, "techniqe.rank=4")
+        assert (found.where, found.fix) == ("--set techniqe.rank", "Did you mean `technique`?")
+
     def test_set_wins_over_the_environment_and_the_environment_over_the_file(self, tmp_path: Path) -> None:
         text = SMALLEST + "training: {epochs: 1, seed: 1, max_length: 100}\n"
         read = load(
@@ -108,6 +135,10 @@ class TestOverrides:
             AZFT_RECIPE__TRAINING__SEED="2",
         )
         assert (read.recipe.training.epochs, read.recipe.training.seed, read.recipe.training.max_length) == (3, 2, 100)
+
+    def test_one_may_stand_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "r.yaml").write_text(SMALLEST)
+        assert load_recipe(tmp_path / "r.yaml", overrides="training.epochs=2").recipe.training.epochs == 2
 
     def test_values_are_yaml(self, tmp_path: Path) -> None:
         values = ("technique={name: lora, target_modules: [q, v]}", "training.packing=false", "description=a=b")

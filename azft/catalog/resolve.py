@@ -212,8 +212,7 @@ def _understand(recipe_file: RecipeFile) -> _Request:
         elif near:
             fix = f"Did you mean `{near}`?"
         else:
-            known = ", ".join(row.name for row in load_catalog().models)
-            fix = f"Give a folder, a hub id (owner/name), or one of: {known}."
+            fix = "Give a folder, a hub id (owner/name), or a name that `azft models list` shows."
         message = f"No model is called `{name}`, and there is no such folder."
         finding = request.finding("unknown", Severity.ERROR, message, fix)
         raise ModelNameError(finding.message, [finding], fix=fix)

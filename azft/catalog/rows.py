@@ -158,10 +158,26 @@ def find(name: str) -> ModelRow | None:
 
 
 def closest(name: str) -> str | None:
-    """The catalog name that `name` was probably meant to be."""
-    spelled = {known_as.casefold(): row.name for row in load_catalog().models for known_as in row.names}
-    match = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.6)
+    """The catalog name that `name` was probably meant to be: the shortest one that holds it, or the nearest.
+
+    Letters and digits alone count: `phi4-mini` is the beginning of Phi-4-mini-instruct, and by its characters nearer to
+    Phi-3.5-mini-instruct.
+    """
+    spelled = {_squeezed(known_as): row.name for row in load_catalog().models for known_as in row.names}
+    word = _squeezed(name)
+    holding = [known for known in spelled if len(word) >= _TELLING and word in known]
+    if holding:
+        return spelled[min(holding, key=lambda known: (not known.startswith(word), len(known)))]
+    match = difflib.get_close_matches(word, spelled, n=1, cutoff=0.8)
     return spelled[match[0]] if match else None
+
+
+_TELLING = 4
+"""Letters and digits of which a part of a name must consist to tell which model is meant."""
+
+
+def _squeezed(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 _AZUREML = re.compile(r"^azureml://(?:registries/[^/]+|locations/[^/]+/workspaces/[^/]+)/models/([^/]+)(?:/.*)?$")

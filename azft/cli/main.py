@@ -75,10 +75,13 @@ def run(args: list[str]) -> int:
         click.echo("\nInterrupted.", err=True)
         return ExitCode.INTERRUPTED
     except Exception as error:  # a person never sees a traceback unasked
-        from azft.cli.errors import show_traceback, show_unexpected
+        from azft.cli.errors import of_the_disk, show_error, show_traceback, show_unexpected
 
         if debug:
             show_traceback()
+        if isinstance(error, OSError) and (known := of_the_disk(error)) is not None:
+            show_error(known)
+            return known.exit_code
         show_unexpected(error, debug=debug)
         return ExitCode.FAILURE
     return int(result) if isinstance(result, int) else ExitCode.DONE

@@ -28,6 +28,7 @@ from azft.findings import Finding, Severity, by_severity, has_errors
 from azft.recipe import Recipe
 from azft.recipe_file import RecipeFile
 from azft.tasks import TASKS
+from azft.words import plural
 
 ROLES = ("train", "validation", "test")
 _ROLE_NAMES = {"train": "training", "validation": "validation", "test": "test"}
@@ -262,8 +263,8 @@ def _ranges(file: _File) -> Iterator[tuple[int, int | None]]:
 def _count_rows(file: _File) -> None:
     if file.scan.rows == 0 and not any(RULES[code].severity is Severity.ERROR for code in file.tally.counts):
         file.tally.add(Problem("no-rows"), None)
-    elif file.role == "train" and file.scan.rows < LEAST_ROWS:
-        file.tally.add(Problem("few-rows", {"rows": file.scan.rows, "least": LEAST_ROWS}), None)
+    elif file.role == "train" and 0 < file.scan.rows < LEAST_ROWS:
+        file.tally.add(Problem("few-rows", {"rows": plural(file.scan.rows, "row"), "least": LEAST_ROWS}), None)
 
 
 def _compare(files: list[_File], task: str, columns: Mapping[str, str], near: bool) -> None:

@@ -9,6 +9,7 @@ from azft.data.label_columns import label_number
 from azft.data.rules import Problem
 from azft.data.values import did_you_mean
 from azft.tasks import TASKS
+from azft.words import plural
 
 IMBALANCE = 10
 """Rows of the commonest label for one of the rarest, from which on it is said."""
@@ -68,7 +69,7 @@ def _against_the_recipe(counts: LabelCounts, named: Sequence[str]) -> Iterator[t
     for label, (count, line) in counts.seen.items():
         if label_number(label, named) is None:
             otherwise = "Add it to data.labels, or correct the rows."
-            values = {"label": label, "rows": f"{count:,}", "fix": did_you_mean(label, tuple(named), otherwise)}
+            values = {"label": label, "rows": plural(count, "row"), "fix": did_you_mean(label, tuple(named), otherwise)}
             yield Problem("unknown-label", values), line
 
 
@@ -78,7 +79,7 @@ def _against_training(
     """Labels that only this file has. Those that the recipe names have a place, and are reported with training."""
     for label, (count, line) in counts.seen.items():
         if label not in trained.seen and not named and trained.seen:
-            yield Problem("label-not-trained", {"label": label, "rows": f"{count:,}"}), line
+            yield Problem("label-not-trained", {"label": label, "rows": plural(count, "row")}), line
 
 
 def _unused(counts: LabelCounts, named: Sequence[str]) -> Iterator[tuple[Problem, int | None]]:

@@ -28,7 +28,7 @@ from azft.data.template_probe import RefusalError
 from azft.data.tokenizer import context_length, load_tokenizer
 from azft.errors import FindingsError
 from azft.extras import require_metrics
-from azft.findings import Finding, by_severity, has_errors
+from azft.findings import Finding, Severity, by_severity, has_errors
 from azft.parameters import PrepareParameters
 
 BATCH_ROWS = 512
@@ -185,9 +185,10 @@ def _stop_on_errors(findings: list[Finding], say: Progress) -> None:
         ordered = by_severity(findings)
         for finding in ordered:
             say(str(finding))
-        raise FindingsError(
-            "The data can't be trained on.", ordered, fix="Correct the rows; `azft check` lists them too."
-        )
+        first, errors = ordered[0], sum(finding.severity is Severity.ERROR for finding in ordered)
+        where = f" {first.where}:" if first.where else ""
+        more = f" It is the first of {errors} errors." if errors > 1 else ""
+        raise FindingsError(f"The data can't be trained on.{where} {first.message}{more}", ordered, fix=first.fix)
 
 
 def _summary(manifest: Mapping[str, Any], counts: Mapping[str, Counts]) -> Iterator[str]:

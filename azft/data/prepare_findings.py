@@ -17,6 +17,9 @@ _FATES = {
 }
 
 
+_LONGER = "Raise training.max_length, shorten them, or choose another data.long_rows."
+
+
 class Problems:
     """Errors of single rows, of one file; memory does not grow with their number."""
 
@@ -84,7 +87,7 @@ def about_split(split: str, counts: Counts, file: str, limit: int, task: str, lo
             "data-long-rows",
             Severity.WARNING,
             f"{counts.long_rows:,} of {counts.rows:,} rows for {split} have more than {limit:,} tokens: {fate}.",
-            "Raise training.max_length, shorten them, or choose another data.long_rows.",
+            _LONGER,
             file,
         )
     if counts.dropped_unlabelled:
@@ -105,10 +108,9 @@ def about_split(split: str, counts: Counts, file: str, limit: int, task: str, lo
             file,
         )
     if not counts.documents:
-        yield Finding(
-            "data-no-documents",
-            Severity.ERROR,
-            f"No row is left for {split}.",
-            "Add rows, name a file in data.validation, or keep more of the long rows (data.long_rows).",
-            file,
-        )
+        why, fix = "", "Add rows, or name a file in data.validation."
+        if counts.rows and counts.dropped_long == counts.rows:
+            why, fix = f": each has more than {limit:,} tokens", _LONGER
+        elif counts.rows:
+            why, fix = ": no token of them would be learned", "See what is learned of a row with: azft preview"
+        yield Finding("data-no-documents", Severity.ERROR, f"No row is left for {split}{why}.", fix, file)

@@ -13,10 +13,14 @@ from azft.data.foreign_chat import value_of
 from azft.data.foreign_files import CONLL_ENDINGS, is_nested_json
 from azft.data.formats import look_at
 from azft.data.readers import Row, read_items
+from azft.data.rules import Problem
 from azft.data.tally import Tally
+from azft.data.values import did_you_mean
 from azft.errors import FindingsError, UsageError
 from azft.tasks import TASKS
 
+_TABLES = {".csv", ".parquet"}
+"""Files whose rows all have the same columns."""
 OWN = "columns"
 """The format of rows whose columns were all named with `columns`: they are the task's already."""
 
@@ -29,12 +33,22 @@ def renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 def choose(path: Path, shown: str, format_name: str | None, task: str | None, names: Mapping[str, str]) -> Format:
     """The format that is asked for, or the one that the file shows; it must give the task."""
+    if path.suffix.lower() in _TABLES and format_name != "conll":
+        _check_names(shown, names, next((item.data for item in read_items(path) if isinstance(item, Row)), {}))
     form = _named(format_name, task, names) if format_name else _recognised(path, shown, task, names)
     if task is not None and form.name != OWN and task not in form.tasks:
         raise UsageError(
             f"Rows of {form.name} can't become rows of {task}.", fix=f"They can become: {', '.join(form.tasks)}."
         )
     return form
+
+
+def _check_names(shown: str, names: Mapping[str, str], row: Mapping[str, Any]) -> None:
+    """Refuse a name that stands for no column of a row that has them all."""
+    for theirs in names.values():
+        if row and theirs not in row:
+            fix = did_you_mean(theirs, tuple(map(str, row)), f"It has: {', '.join(list(row)[:12])}.")
+            raise UsageError(f"{shown} has no column `{theirs}`.", fix=fix)
 
 
 def _named(name: str, task: str | None, names: Mapping[str, str]) -> Format:
@@ -68,7 +82,7 @@ def _recognised(path: Path, shown: str, task: str | None, names: Mapping[str, st
         tally.add(problem, None)
         fix = "A file of tokens and tags: --from conll" if problem.code == "unknown-format" else ""
         raise FindingsError(f"{shown} can't be read.", tally.findings(shown), fix=fix)
-    first = next((item.data for item in read_items(path) if isinstance(item, Row)), {})
+    first = _first(path, shown)
     row = renamed(first, names)
     fitting = [form for form in FORMATS.values() if form.fits(row)]
     if fitting:
@@ -83,12 +97,25 @@ def _recognised(path: Path, shown: str, task: str | None, names: Mapping[str, st
         )
         by = " and ".join(name for name, _ in readable)
         raise UsageError(f"{shown} needs no converting: its columns are read as they are by {by}.", fix=f"{fix}.")
-    has = f"its first row has: {', '.join(list(first)[:12])}" if first else "it has no row that can be read"
+    _check_names(shown, names, first)  # of rows in JSON not all need have a column: only here it is sure to be missing
+    has = f"its first row has: {', '.join(list(first)[:12])}" if first else "its first row is empty"
     marks = ", ".join(f"{form.name} ({' and '.join(sorted(form.marks[0]))})" for form in FORMATS.values() if form.marks)
     raise UsageError(
         f"The format of {shown} was not recognised; {has}.",
         fix=f"Known are: {marks}. Say which with --from, and what their columns are called with --columns NAME=THEIRS.",
     )
+
+
+def _first(path: Path, shown: str) -> Mapping[str, Any]:
+    """The first row that can be read; `FindingsError` with what is there instead where there is none."""
+    tally = Tally()
+    for item in read_items(path):
+        if isinstance(item, Row):
+            return item.data
+        tally.add(item.problem, item.line)
+    if not tally.counts:
+        tally.add(Problem("no-rows"), None)
+    raise FindingsError(f"{shown} has no row that can be read.", tally.findings(shown))
 
 
 def _readers(tasks: list[str], row: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:

@@ -121,8 +121,13 @@ class RowChecker:
             return Problem("missing-column", {"column": name, "found": found, "fix": self._converting(foreign)})
         given = tuple(key for key in data if isinstance(key, str))[:20]
         found = f"The row has: {', '.join(given)}." if given else "The row is empty."
-        near = closest(name, given)
-        fix = f"Name it `{name}`, or say its name in the recipe: data.columns: {{{column.name}: {near or '...'}}}."
+        said = f"data.columns: {{{column.name}: {closest(name, given) or '...'}}}"
+        if name == column.name:
+            fix = f"Name it `{name}`, or say its name in the recipe: {said}."
+        elif column.name in data:
+            fix = f"Take `{column.name}` out of data.columns: the row has it under its own name."
+        else:
+            fix = f"The recipe calls it so; correct it there: {said}."
         return Problem("missing-column", {"column": name, "found": found, "fix": fix})
 
     def _converting(self, foreign: Format) -> str:
@@ -131,12 +136,7 @@ class RowChecker:
 
     def _cell(self, column: Column, text: str) -> tuple[Any, Problem | None]:
         name = self.names[column.name]
-        try:
-            raw = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            byte = ord(text[error.start]) & 0xFF
-            return None, Problem("not-utf8", {"byte": error.start + 1, "value": f"0x{byte:02X}"})
-        value, fault = decode(raw)
+        value, fault = decode(text.encode("utf-8", "surrogatepass"))
         if fault is None or fault.code != "not-json":
             return value, fault
         reason = {"column": name, "kind": self.kinds[column.name].title, "reason": fault.values["reason"]}

@@ -10,9 +10,12 @@ from typing import Any
 from azft.data.blocks import MAX_LINE, LongLine, read_blocks
 from azft.data.rules import Problem
 from azft.data.sources import BOM, Batch, too_long
+from azft.words import plural
 
 _ROWS = 256
 """Rows in a batch; with native Parquet lists a row may be large."""
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class _TooLongError(Exception):
@@ -21,26 +24,39 @@ class _TooLongError(Exception):
 
 
 def csv_rows(path: Path) -> Iterator[Batch]:
-    """Batches of a CSV file with a header. A row's line is the one that it begins on."""
+    """Batches of a CSV file with a header. A row's line is the one that it begins on.
+
+    A row with bytes that are not UTF-8 is reported and left out.
+    """
     # Process-wide, as the csv module has it; its default of 128 KiB is too little for chats.
     csv.field_size_limit(MAX_LINE)
     problems: list[tuple[Problem, int | None]] = []
-    reader = csv.reader(_text_lines(path, problems), strict=True)
+    spoilt: list[int] = []
+    reader = csv.reader(_text_lines(path, problems, spoilt), strict=True)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     line = 1
     header: list[str] = []
     try:
         header = next(reader, [])
+        if spoilt:
+            yield Batch([], [], problems)
+            return
         if reason := _header_fault(header):
             yield Batch([], [], [*problems, (Problem("csv-header", {"reason": reason}), 1)])
             return
+        if separator := _other_separator(header):
+            yield Batch([], [], [*problems, (Problem("csv-separator", {"found": separator}), 1)])
+            return
         line = reader.line_num + 1
         for cells in reader:
-            if not cells:
+            if spoilt:  # reported already; the reader takes no line beyond its row's
+                spoilt.clear()
+            elif not cells:
                 problems.append((Problem("empty-line"), line))
             elif len(cells) != len(header):
-                problems.append((Problem("csv-width", {"found": len(cells), "expected": len(header)}), line))
+                values = {"found": plural(len(cells), "cell"), "expected": len(header)}
+                problems.append((Problem("csv-width", values), line))
             else:
                 rows.append(dict(zip(header, cells, strict=True)))
                 lines.append(line)
@@ -55,8 +71,9 @@ def csv_rows(path: Path) -> Iterator[Batch]:
     yield Batch(rows, lines, problems)
 
 
-def _text_lines(path: Path, problems: list[tuple[Problem, int | None]]) -> Iterator[str]:
-    """Lines as text. Bytes that are not UTF-8 become surrogates, which the cell's checker reports where they are."""
+def _text_lines(path: Path, problems: list[tuple[Problem, int | None]], spoilt: list[int]) -> Iterator[str]:
+    """Lines as text. Those with bytes that are not UTF-8 are reported, and their numbers added to `spoilt`."""
+    number = 0
     first = True
     for piece in read_blocks(path):
         if isinstance(piece, LongLine):
@@ -65,10 +82,23 @@ def _text_lines(path: Path, problems: list[tuple[Problem, int | None]]) -> Itera
             problems.append((Problem("bom"), 1))
         *lines, last = (piece.removeprefix(BOM) if first else piece).split(b"\n")
         first = False
-        for line in lines:
-            yield line.decode("utf-8", "surrogateescape") + "\n"
-        if last:
-            yield last.decode("utf-8", "surrogateescape")
+        for line, end in [*((line, "\n") for line in lines), *([(last, "")] if last else [])]:
+            number += 1
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                values = {"byte": error.start + 1, "value": f"0x{line[error.start]:02X}"}
+                problems.append((Problem("not-utf8", values), number))
+                spoilt.append(number)
+                text = line.decode("utf-8", "replace")
+            yield text + end
+
+
+def _other_separator(header: list[str]) -> str:
+    """What parts the columns of a header in which no comma does: spreadsheets write the one of their country."""
+    if len(header) != 1:
+        return ""
+    return next((name for mark, name in _SEPARATORS.items() if mark in header[0]), "")
 
 
 def _header_fault(header: list[str]) -> str:

@@ -20,6 +20,7 @@ class Cause:
 
 _OWN = re.compile(r"^(?:\[rank\d+\]:\s*)?azft\.[\w.]*Error: (.+)")
 """Our own errors say it best: what happened, and on the next line what to do."""
+_TRACEBACK = re.compile(r"^(?:\[rank\d+\]:\s*)?Traceback \(most recent call last\)")
 _NOISE = re.compile(r"^\s*$|^\[|^[EWI]\d{4} |^Traceback|^=+|^-+")
 _TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
@@ -63,6 +64,18 @@ _TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "Check who owns it.",
     ),
 )  # fmt: skip
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """The lines without the traceback of an error of our own: `likely_cause` says all that it holds for a reader."""
+    own = next((number for number in reversed(range(len(lines))) if _OWN.match(lines[number])), None)
+    if own is None:
+        return list(lines)
+    begins = next((number for number in reversed(range(own)) if _TRACEBACK.match(lines[number])), None)
+    if begins is None:
+        return list(lines)
+    has_fix = own + 1 < len(lines) and not _NOISE.match(lines[own + 1])
+    return [*lines[:begins], *lines[own + 1 + has_fix :]]
 
 
 def likely_cause(status: int, lines: Sequence[str]) -> Cause | None:

@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from azft.errors import FindingsError, JobFailedError
-from azft.execution.causes import likely_cause
+from azft.execution.causes import likely_cause, telling
 from azft.execution.graph import Graph, Literal, LocalPath, Output, Step, StepOutput, Value, ordered
 from azft.execution.inputs import check_graph
 from azft.execution.placeholders import render
@@ -63,11 +63,12 @@ class StepFailedError(JobFailedError):
     def __init__(self, step: str, status: int, lines: list[str], log: Path) -> None:
         cause = likely_cause(status, lines)
         how = f"signal {status - 128}" if status > 128 else f"exit status {status}"
-        tail = "".join(f"\n  | {line}" for line in lines[-LAST_LINES:])
+        told = telling(lines)[-LAST_LINES:]
+        tail = f"The last lines of {log}:" + "".join(f"\n  | {line}" for line in told) if told else f"Its log: {log}"
         what = f" {cause.what}" if cause else ""
         super().__init__(
             f"Step `{step}` failed ({how}).{what}",
-            fix=(f"{cause.fix}\n" if cause and cause.fix else "") + f"The last lines of {log}:{tail}",
+            fix=(f"{cause.fix}\n" if cause and cause.fix else "") + tail,
         )
         self.step = step
         self.status = status

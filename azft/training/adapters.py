@@ -21,6 +21,7 @@ from azft.files import atomic_path
 from azft.training.painter import Painter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_HALF = (torch.bfloat16, torch.float16)
 
 _HEADS = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -90,7 +91,7 @@ def wrap(model: Any, config: Any) -> Any:
     with _without_notice():
         wrapped: Any = get_peft_model(model, config)
     for parameter in wrapped.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+        if parameter.requires_grad and parameter.dtype in _HALF:
             parameter.data = parameter.data.float()
     return wrapped
 
@@ -103,6 +104,7 @@ def attach(model: Any, folder: Path) -> Any:
 
     with _without_notice():
         wrapped = PeftModel.from_pretrained(model, folder, local_files_only=True).eval()
+    _unround(wrapped, folder, "default")
     prompt_learning.install(wrapped)
     return wrapped
 
@@ -153,20 +155,30 @@ def verify(model: Any, folder: Path) -> None:
     with _without_notice():
         model.load_adapter(str(folder), adapter_name="saved", local_files_only=True)
     try:
-        trained, written, loaded = trained_tensors(model), load_file(folder / WEIGHTS), _tensors(model, "saved")
-        wrong = sorted((trained.keys() ^ written.keys()) | (trained.keys() ^ loaded.keys()))
-        wrong += [
-            name
-            for name in sorted(trained.keys() & written.keys() & loaded.keys())
-            if not torch.equal(trained[name], written[name])
-            or not torch.equal(trained[name].to(loaded[name].dtype), loaded[name])
-        ]
+        _unround(model, folder, "saved")
+        trained, saved = trained_tensors(model), _tensors(model, "saved")
+        wrong = sorted(trained.keys() ^ saved.keys())
+        wrong += [name for name in sorted(trained.keys() & saved.keys()) if not torch.equal(trained[name], saved[name])]
         if wrong or not trained:
             raise AzftError(
                 f"The adapter in {folder} is not the one that was trained: {wrong[0] if wrong else 'empty'}."
             )
     finally:
         model.delete_adapter("saved")
+
+
+def _unround(model: Any, folder: Path, name: str) -> None:
+    """Give modules that are trained whole the fp32 they are saved in: peft loads them in the base's 16 bits."""
+    from peft import set_peft_model_state_dict
+    from peft.utils.other import ModulesToSaveWrapper
+
+    wrappers = [one for one in model.modules() if isinstance(one, ModulesToSaveWrapper) and name in one.modules_to_save]
+    copies = [wrapper.modules_to_save[name] for wrapper in wrappers]
+    if not any(parameter.dtype in _HALF for copy in copies for parameter in copy.parameters()):
+        return
+    for copy in copies:
+        copy.float()
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=name)
 
 
 def trained_tensors(model: Any) -> dict[str, torch.Tensor]:

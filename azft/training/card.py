@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from azft import __version__
+from azft.data.model_folder import READING_HEADS
 from azft.parameters import PackageParameters
 from azft.tasks import TASKS
 from azft.training.objectives import OBJECTIVES
@@ -70,6 +71,10 @@ def model_card(
         lines.append(f"- `adapter/` is the trained adapter alone: put it onto `{parameters.base_model}` with peft.")
     if has_base:
         lines.append("- `base/` is the base model, because these virtual tokens can't be merged into its weights.")
+    if is_adapter and not (parameters.merge or paints) and objective.head.endswith(READING_HEADS):
+        lines.append(f"- The base is loaded as `{objective.head}`; the adapter brings its head.")
+        if labels := training["labels"]:
+            lines.append(f"- Labels, by number: {', '.join(f'{n} `{name}`' for n, name in enumerate(labels))}.")
     return "\n".join([*lines, ""])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +49,11 @@ def pick_device(local_rank: int = 0) -> torch.device:
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
+
+
+def tell_deepspeed(device: torch.device) -> None:
+    """Libraries import DeepSpeed where it is installed, and without this it warns that it had to guess the device."""
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
 
 
 def arithmetic(precision: Literal["auto", "bf16", "fp16", "fp32"], device: torch.device) -> Arithmetic:

@@ -201,10 +201,12 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
             fix=f'Ask it in Python: diffusers.StableDiffusionPipeline.from_pretrained("{folder}")("a red circle")',
         )
     if (auto_class := reading_class(base)) is not None:
+        loaded = f'transformers.{auto_class}.from_pretrained("{base}")'
+        if base is not folder:
+            loaded = f'peft.PeftModel.from_pretrained({loaded}, "{folder / "adapter"}")'
         raise UsageError(
             f"The model in {folder} reads texts and writes none, so there is nobody to chat with.",
-            fix=f"See what it told about held-out rows in its run's samples.jsonl, or ask it in Python: "
-            f'transformers.{auto_class}.from_pretrained("{folder}")',
+            fix=f"See what it told about held-out rows in its run's samples.jsonl, or ask it in Python: {loaded}",
         )
     device = pick_device()
     dtype = arithmetic("auto", device).compute

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,8 @@ from azft.data.model_folder import (
 )
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
-from azft.training import painter
+from azft.training import adapters, painter
+from azft.training.devices import tell_deepspeed
 
 if TYPE_CHECKING:
     from azft.techniques import Qlora
@@ -66,14 +69,16 @@ def load_model(
         empty = empty_model(folder, head=head, labels=labels, trust_remote_code=trust_remote_code)
         options["quantization_config"] = configuration(quantization, empty, dtype or torch.float32)
     try:
-        model = getattr(transformers, head).from_pretrained(
-            folder,
-            **options,
-            dtype="auto" if dtype is None else dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        with _reported_unless(lambda: _only_heads_are_new(model, missing)):
+            model, missing = getattr(transformers, head).from_pretrained(
+                folder,
+                **options,
+                dtype="auto" if dtype is None else dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if "auto_map" in config and not trust_remote_code:
             raise UsageError(
@@ -190,10 +195,39 @@ def fingerprint(folder: Path) -> str:
 
 
 def quiet() -> None:
-    """Keep transformers' progress bars and hints out of a step's log; its warnings stay."""
-    from transformers.utils import logging
+    """Keep transformers' progress bars and others' hints out of a step's log; transformers' warnings stay."""
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    # peft imports bitsandbytes where it is installed, which advises to install a kernel of the hub's: azft needs none.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    tell_deepspeed(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def _reported_unless(expected: Callable[[], bool]) -> Iterator[None]:
+    """Hold back transformers' report of weights that a model and its files don't share; drop it where it's expected."""
+    logger, held = logging.getLogger("transformers.modeling_utils"), list[logging.LogRecord]()
+
+    def holds_back(record: logging.LogRecord) -> bool:
+        is_report = "LOAD REPORT" in record.getMessage()
+        held.extend([record] if is_report else [])
+        return not is_report
+
+    logger.addFilter(holds_back)
+    try:
+        yield
+    finally:
+        logger.removeFilter(holds_back)
+    if held and not expected():
+        for record in held:
+            logger.handle(record)
+
+
+def _only_heads_are_new(model: Any, info: dict[str, Any]) -> bool:
+    """Whether what a model's files lack is the head that the task puts on, and nothing else."""
+    lacking, heads = info["missing_keys"], adapters.new_heads(model)
+    return bool(lacking) and all(key.partition(".")[0] in heads for key in lacking)
 
 
 def unwrapped(model: Any) -> Any:

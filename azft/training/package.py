@@ -11,13 +11,13 @@ import numpy as np
 import orjson
 import torch
 
-from azft.data.model_folder import find_model_folder, is_pipeline
+from azft.data.model_folder import READING_HEADS, find_model_folder, is_pipeline
 from azft.errors import AzftError
-from azft.files import write_bytes, write_text
+from azft.files import write_bytes, write_json, write_text
 from azft.parameters import PackageParameters
 from azft.training import adapters
 from azft.training.card import model_card
-from azft.training.models import copy_tokenizer, load_model, save_model, unwrapped, verify_saved
+from azft.training.models import copy_tokenizer, empty_model, load_model, save_model, unwrapped, verify_saved
 from azft.training.objectives import OBJECTIVES
 from azft.training.output import output_folder
 from azft.training.painter import Painter
@@ -63,6 +63,7 @@ def package(parameters: PackageParameters, *, model: Path, trained: Path, evalua
             _copy_model(trained, folder)
         elif not adapters.merges(trained):
             _copy_model(find_model_folder(model), folder / "base")
+            _name_head(folder / "base", options)
         copy_tokenizer(model, folder)
         for name in ("generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"):
             for source in (find_model_folder(model) / name, model / name):
@@ -133,6 +134,17 @@ def _copy_model(trained: Path, target: Path) -> None:
     for file in sorted(trained.iterdir()):
         if file.is_file() and file.name != "training.json":
             shutil.copyfile(file, target / file.name)
+
+
+def _name_head(base: Path, options: dict[str, Any]) -> None:
+    """Let the base say which head its adapter brings along, and what the labels are called: nothing else knows."""
+    if not options["head"].endswith(READING_HEADS):
+        return
+    model = empty_model(base, **options)
+    keys = ("id2label", "label2id", "problem_type") if options["labels"] else ()
+    full: dict[str, Any] = orjson.loads(model.config.to_json_string(use_diff=False))
+    said = {key: full[key] for key in keys} | {"architectures": [type(model).__name__]}
+    write_json(base / "config.json", _read(base / "config.json") | said)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -44,6 +44,19 @@ def test_an_unknown_name_has_no_row_but_a_neighbour() -> None:
     assert find("phi4-mini-instruct") is None
     assert closest("phi4-mini-instruct") == "Phi-4-mini-instruct"
     assert closest("something else entirely") is None
+    for written, meant in {
+        "Phi4-mini": "Phi-4-mini-instruct",
+        "phi4": "Phi-4",
+        "llama3.1": "Llama-3.1-8B-Instruct",
+        "bert": "bert-base-cased",
+        "smollm2": "smollm2-135m-instruct",
+        "mistral-7b": "Mistral-7B-Instruct-v0.3",
+        "gemma-2b": "gemma-2-2b-it",
+        "Phi-4-mini-instrct": "Phi-4-mini-instruct",
+        "x": None,
+        "": None,
+    }.items():
+        assert closest(written) == meant, written
 
 
 def test_azureml_ids_of_registries_and_workspaces_are_understood() -> None:

@@ -113,6 +113,18 @@ def test_each_kind_of_failure_has_its_exit_code_and_says_what_to_do(
     assert "Traceback" not in result.err
 
 
+def test_an_unknown_model_is_answered_in_a_few_lines_and_once(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\ntask: chat-completion\nmodel: zzz\ndata: {train: t.jsonl}\n")
+    (tmp_path / "t.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    result = azft("plan", cwd=tmp_path)
+    assert result.code != 0
+    assert result.err.count("azft models list") == 1
+    assert len(result.err) < 1000
+    recipe.write_text(recipe.read_text().replace("zzz", "Phi4-mini"))
+    assert azft("plan", cwd=tmp_path).err.count("Did you mean `Phi-4-mini-instruct`?") == 1
+
+
 def test_a_run_is_never_guessed(tmp_path: Path) -> None:
     for command in ("status", "logs", "cancel", "resume"):
         assert azft(command, "a", "--latest", cwd=tmp_path).code == 2
@@ -136,6 +148,31 @@ def test_an_unforeseen_exception_is_one_line_and_debug_shows_the_traceback_witho
         assert debug.returncode == 1
         assert "Traceback" in debug.stderr
         assert "hunter2" not in plain.stderr + debug.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("PermissionError(13, 'Permission denied', '.azft')", ".azft can't be used: Permission denied."),
+        ("OSError(30, 'Read-only file system', '.azft')", "AZFT_HOME"),
+        ("OSError(28, 'No space left on device', 'w.safetensors')", "Make room"),
+        ("NotADirectoryError(20, 'Not a directory', '/home/me/file/runs')", "/home/me/file/runs can't be used"),
+        ("FileNotFoundError(2, 'No such file', 'template')", "this is a bug"),
+        ("OSError('of another kind')", "this is a bug"),
+    ],
+)
+def test_a_disk_that_says_no_is_the_readers_business_and_no_bug(fault: str, words: str) -> None:
+    code = f"import azft.recipe_schema as s\ndef f(): raise {fault}\ns.json_schema = f\n{COMMAND[2]}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "schema"],
+        env=environment(AZFT_HOME="/home/me/file"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:

@@ -25,6 +25,12 @@ def test_the_recipe_is_valid_and_its_data_without_fault(tmp_path: Path) -> None:
     assert {file.role: file.rows for file in report.files} == COUNTS
 
 
+@pytest.mark.parametrize(("folder", "name"), [("Für Übung 1", "Fur-Ubung-1"), ("café", "cafe"), ("日本", None)])
+def test_a_folders_letters_stay_letters_in_the_recipes_name(folder: str, name: str | None, tmp_path: Path) -> None:
+    found = package.load_recipe(package.init(tmp_path / folder).recipe).recipe.name
+    assert found == (name or package.load_recipe(package.init(tmp_path / "---").recipe).recipe.name)
+
+
 def test_the_first_line_points_editors_at_the_schema(tmp_path: Path) -> None:
     scaffold = package.init(tmp_path)
     assert scaffold.recipe.read_text().splitlines()[0] == "# yaml-language-server: $schema=recipe.schema.json"

@@ -155,6 +155,45 @@ def test_csv_faults_are_found(tmp_path: Path) -> None:
     assert codes(check(latin)) == [("not-utf8", 2)]
 
 
+@pytest.mark.parametrize("task", ["text-classification", "translation", "question-answering"])
+def test_a_csv_file_in_another_encoding_is_findings_with_line_and_byte_in_every_task(tmp_path: Path, task: str) -> None:
+    columns = {"text-classification": b"text,label", "translation": b"source,target"}
+    header = columns.get(task, b"question,answers") + b"\n"
+    rows = [b"one,x\n", b"Gr\xfc\xdfe,y\n", b'"two\nlines \xe9",x\n', b"three,y\n"]
+    (tmp_path / "train.csv").write_bytes(header + b"".join(rows))
+    report = check_files(task, {}, {"train": tmp_path / "train.csv"}, processes=1)
+    found = [f for f in report.findings if f.severity == "error"]
+    assert [(f.code, f.line) for f in found] == [("data-not-utf8", 3), ("data-not-utf8", 5)]
+    assert found[0].message == "Byte 3 (0xFC) of the line is not UTF-8."
+    assert report.files[0].rows == 2
+    (tmp_path / "train.csv").write_bytes(header.replace(b",", b"\xe9,") + b"".join(rows))
+    report = check_files(task, {}, {"train": tmp_path / "train.csv"}, processes=1)
+    assert [f.line for f in report.findings if f.code == "data-not-utf8"] == [1]
+
+
+def test_one_of_a_thing_is_told_as_one_and_a_table_that_can_t_be_read_lacks_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na\nb,x\n")
+    (tmp_path / "validation.csv").write_text("text,label\nc,y\n")
+    files = {role: tmp_path / f"{role}.csv" for role in ("train", "validation")}
+    told = [f.message for f in check_files("text-classification", {}, files, processes=1).findings]
+    assert "The file has only 1 row; Azure's fine-tuning service refuses fewer than 10." in told
+    assert "The row has 1 cell, the header has 2." in told
+    assert "The label `y` is in no training row, but in 1 row here, this one first." in told
+    (tmp_path / "train.csv").write_text("text;label\na;x\n")
+    report = check_files("text-classification", {}, {"train": tmp_path / "train.csv"}, processes=1)
+    assert [f.code for f in report.findings if f.severity != "info"] == ["data-csv-separator"]
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_a_csv_file_with_another_separator_is_told_so(tmp_path: Path, mark: str, name: str) -> None:
+    (tmp_path / "train.csv").write_text(f'text{mark}label\n"a{mark} b"{mark}x\nc{mark}y\n')
+    report = check_files("text-classification", {}, {"train": tmp_path / "train.csv"}, processes=1)
+    (found,) = [f for f in report.findings if f.severity == "error"]
+    assert (found.code, found.line) == ("data-csv-separator", 1)
+    assert name in found.message
+    assert "commas" in found.fix
+
+
 def test_a_csv_cell_of_ten_megabytes_is_read_and_one_of_twenty_is_a_finding(tmp_path: Path) -> None:
     for size, expected in ((10, []), (20, ["csv-broken", "line-too-long"])):
         row = chat(1)

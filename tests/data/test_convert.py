@@ -217,7 +217,33 @@ def test_columns_name_what_the_file_calls_them(tmp_path: Path) -> None:
     )
     assert lines(target) == [{"tokens": ["Ada", "ran"], "tags": ["B-PER", "O"]}]
     with pytest.raises(UsageError, match="also needs the column answers"):
-        convert(source, target, columns={"question": "Question"}, task="question-answering", force=True)
+        convert(source, target, columns={"question": "Words"}, task="question-answering", force=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"task": "chat-completion"}, {"format": "turns"}])
+def test_a_name_that_stands_for_no_column_is_answered_with_the_one_that_was_meant(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (tmp_path / "faq.csv").write_text("Question,Answer,System\nHi?,Hello,Be kind\n")
+    for names in (
+        {"user": "Question", "assistant": "Anser"},
+        {"user": "Question", "assistant": "Answer", "system": "Sytem"},  # it would be left out, and nobody the wiser
+    ):
+        with pytest.raises(UsageError, match=r"has no column `(Anser|Sytem)`") as caught:
+            convert(tmp_path / "faq.csv", tmp_path / "out.jsonl", columns=names, **options)
+        assert caught.value.fix in {"Did you mean `Answer`?", "Did you mean `System`?"}
+    with pytest.raises(UsageError, match="has no column `Anser`"):
+        convert(write(tmp_path / "in.jsonl", {"Q": "a", "A": "b"}), tmp_path / "out.jsonl", columns={"user": "Anser"})
+
+
+def test_a_file_without_a_row_says_what_is_there_instead(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("Question;Answer\nHi?;Hello\n")
+    (tmp_path / "cut.jsonl").write_text('{"conversations": [{"from": "hum')
+    (tmp_path / "empty.jsonl").write_text("")
+    for name, code in (("faq.csv", "csv-separator"), ("cut.jsonl", "not-json"), ("empty.jsonl", "no-rows")):
+        with pytest.raises(FindingsError, match="no row that can be read") as caught:
+            convert(tmp_path / name, tmp_path / "out.jsonl")
+        assert [finding.code for finding in caught.value.findings] == [f"data-{code}"]
 
 
 def test_rows_that_are_the_tasks_already_need_only_names_in_the_recipe(tmp_path: Path) -> None:

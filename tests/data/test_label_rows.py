@@ -122,7 +122,7 @@ def test_faults_of_the_labels_as_a_whole(tmp_path: Path) -> None:
     assert "labels-alike" in found(tmp_path, CLASS, train=labelled(*["a", "A "] * 6))
     assert "many-labels" in found(tmp_path, CLASS, train=labelled(*range(60)))
     only_here = found(tmp_path, CLASS, train=labelled(*"ab" * 6), validation=labelled("a", "c", "c"))
-    assert "`c`, which 2 rows" in only_here["label-not-trained"]
+    assert "`c` is in no training row, but in 2 rows here" in only_here["label-not-trained"]
     words = {"tokens": ["a"], "tags": ["O"]}
     assert "no-entity" in found(tmp_path, TAGS, train=[words] * 12)
 

@@ -250,3 +250,12 @@ def test_rows_of_weight_0_are_left_out_and_a_split_without_any_is_an_error(model
     with pytest.raises(FindingsError) as caught:
         run(model, tmp_path / "d", files, max_length=64, long_rows="truncate")
     assert {"data-no-documents", "data-nothing-learned"} <= {finding.code for finding in caught.value.findings}
+    assert "no token of them would be learned" in str(caught.value)
+
+
+def test_rows_that_are_all_too_long_are_answered_with_the_key_that_lets_them_in(model: Path, tmp_path: Path) -> None:
+    files = {"train": jsonl(tmp_path / "t.jsonl", [chat(n) for n in range(12)])}
+    with pytest.raises(FindingsError) as caught:
+        run(model, tmp_path / "d", files, max_length=8)
+    assert "t.jsonl: No row is left for train: each has more than 8 tokens." in str(caught.value)
+    assert caught.value.fix.startswith("Raise training.max_length")

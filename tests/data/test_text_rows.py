@@ -199,3 +199,19 @@ def test_references_are_kept_only_where_the_prompt_is_whole(plain: ModelTokenize
     parts = list(renderer.documents(rendered, rendered.longest - 1, "split", Counts()))
     assert parts
     assert not any(part.references for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        ({}, "Name it `source`, or say its name in the recipe: data.columns: {source: ...}."),
+        ({"source": "englsh"}, "The recipe calls it so; correct it there: data.columns: {source: english}."),
+        ({"target": "german"}, "Take `target` out of data.columns: the row has it under its own name."),
+    ],
+)
+def test_a_column_that_the_recipe_calls_wrongly_is_corrected_there(columns: dict[str, str], fix: str) -> None:
+    given = {"english": "Yes", "target": "Ja"} if columns.keys() != {"target"} else {"source": "Yes", "target": "Ja"}
+    problems, row = RowChecker("translation", columns).check(given)
+    (missing,) = [problem for problem in problems if problem.code == "missing-column"]
+    assert row is None
+    assert missing.values["fix"] == fix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azft.execution.causes import Cause, likely_cause
+from azft.execution.causes import Cause, likely_cause, telling
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_an_error_of_our_own_brings_its_fix() -> None:
     lines = ["azft.errors.UsageError: The dataset is empty.", "Name more data.", "[rank0]: more"]
     assert likely_cause(1, lines) == Cause("The dataset is empty.", "Name more data.")
     assert likely_cause(1, ["[rank0]: azft.errors.UsageError: Bad.", "E1124 torchrun says"]) == Cause("Bad.", "")
+
+
+def test_the_traceback_of_an_error_of_our_own_is_left_out_and_no_other() -> None:
+    traceback = ["Traceback (most recent call last):", '  File "main.py", line 1, in <module>']
+    own = ["azft.errors.FindingsError: No row is left.", "Add rows."]
+    assert telling(["step 1/2", *traceback, *own, "after"]) == ["step 1/2", "after"]
+    assert telling([*traceback, own[0], "[rank0]: more"]) == ["[rank0]: more"]
+    for lines in (["step 1/2", *traceback, "ValueError: 3"], ["step 1/2"], own):
+        assert telling(lines) == lines
 
 
 @pytest.mark.parametrize("lines", [[], ["ValueError: something else"], ["No module named 'azft.training.x'"]])

@@ -133,6 +133,14 @@ def test_a_failed_step_says_its_last_lines_and_the_likely_cause(tmp_path: Path) 
     assert events[-1]["event"] == "step-failed"
 
 
+def test_a_failed_step_that_wrote_nothing_but_an_error_of_our_own_names_its_log(tmp_path: Path) -> None:
+    said = "Traceback (most recent call last):\nazft.errors.UsageError: Bad.\nDo better."
+    step = Step("bad", f"echo '{said}'; exit 1")
+    with pytest.raises(StepFailedError, match=r"Bad\.") as caught:
+        run_graph(Graph({"bad": step}), tmp_path, ignore)
+    assert caught.value.fix == f"Do better.\nIts log: {tmp_path.resolve()}/logs/bad.txt"
+
+
 def test_a_step_gets_a_clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZUREML_RUN_ID", "x")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import orjson
@@ -19,6 +21,18 @@ from tests.training.tiny import tiny_model
 def test_an_empty_folder_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no config\.json"):
         load_model(tmp_path)
+
+
+def test_what_others_advise_about_packages_that_are_not_needed_stays_out_of_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    advice = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    monkeypatch.setattr(advice, "level", logging.NOTSET)
+    make_folder(tmp_path)
+    load_model(tmp_path)
+    assert not advice.isEnabledFor(logging.WARNING)
+    assert os.environ["DS_ACCELERATOR"] in {"cpu", "cuda"}
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from azft.data.dataset import open_dataset
+from azft.data.model_folder import reading_class
 from azft.data.prepare import prepare
 from azft.errors import UsageError
 from azft.parameters import EvaluateParameters, FinetuneParameters, PackageParameters, PrepareParameters
@@ -86,15 +87,18 @@ def small(folder: Path, rows: Path, architecture: str) -> Path:
 @pytest.fixture(scope="module", params=CASES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The case, and a folder with what the four steps leave."""
-    task, kind, technique, architecture = CASES[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, four_steps(tmp_path_factory.mktemp(request.param), *CASES[request.param])
+
+
+def four_steps(folder: Path, task: str, kind: str, technique: dict[str, Any], architecture: str) -> Path:
+    """The folder, with what prepare, finetune, evaluate and package leave in it."""
     for split, numbers in (("train", range(20)), ("test", range(20, 26))):
         lines = "".join(json.dumps(row(kind, number)) + "\n" for number in numbers)
         (folder / f"{split}.jsonl").write_text(lines)
     base = small(folder / "base", folder / "train.jsonl", architecture)
     recipe = Recipe.model_validate(
         {
-            "name": request.param,
+            "name": "reader",
             "task": task,
             "model": "tiny",
             "data": {"train": "train.jsonl", "test": "test.jsonl"},
@@ -123,7 +127,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     steps: dict[str, Any] = {"model": base, "trained": folder / "trained"}
     evaluate(EvaluateParameters.of(recipe), dataset=output, output=folder / "evaluation", **steps)
     package(PackageParameters.of(recipe), evaluation=folder / "evaluation", output=folder / "packaged", **steps)
-    return request.param, folder
+    return folder
 
 
 def samples_of(folder: Path) -> list[dict[str, str]]:
@@ -222,3 +226,35 @@ def test_it_does_not_chat(made: tuple[str, Path]) -> None:
     with pytest.raises(UsageError, match="nobody to chat with") as caught:
         load_chat(folder / "packaged")
     assert "AutoModelFor" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture"),
+    [
+        ("text-classification", "LlamaForCausalLM"),
+        ("token-classification", "BertForMaskedLM"),
+        ("question-answering", "BertForMaskedLM"),
+    ],
+)
+def test_a_head_beside_virtual_tokens_is_found_by_plain_peft_with_the_names_of_its_labels(
+    task: str, architecture: str, tmp_path: Path
+) -> None:
+    import transformers
+    from peft import PeftModel
+
+    folder = four_steps(tmp_path, task, task, {"name": "prompt-tuning", "virtual_tokens": 4}, architecture)
+    packaged, rows = folder / "packaged", open_dataset(folder / "dataset", "test")
+    auto_class = reading_class(packaged)
+    assert auto_class == OBJECTIVES[rows.objective].head
+    base = getattr(transformers, auto_class).from_pretrained(packaged / "base", dtype=torch.float32)
+    if rows.labels:
+        assert base.config.id2label == dict(enumerate(rows.labels))
+        assert all(f"`{label}`" in (packaged / "README.md").read_text() for label in rows.labels)
+    tuned = PeftModel.from_pretrained(base, packaged / "adapter").eval()
+    assert {"score", "classifier", "qa_outputs"} & set(".".join(adapters.trained_tensors(tuned)).split("."))
+    with pytest.raises(UsageError, match="writes none") as caught:
+        load_chat(packaged)
+    assert (
+        f'PeftModel.from_pretrained(transformers.{auto_class}.from_pretrained("{packaged / "base"}")'
+        in caught.value.fix
+    )

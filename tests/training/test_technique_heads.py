@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-def load(folder: Path, family: str, which: str, *, seed: int) -> Any:
+def load(folder: Path, family: str, which: str, *, seed: int, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(seed)
     technique: Any = row(which)
     quantization = technique if which == "qlora" else None
     labels = [] if family == "distilbert" else ["a", "b", "c"]
-    return models.load_model(folder, head=HEADS[family], labels=labels, dtype=torch.float32, quantization=quantization)
+    return models.load_model(folder, head=HEADS[family], labels=labels, dtype=dtype, quantization=quantization)
 
 
 def answers(model: Any) -> torch.Tensor:
@@ -107,6 +108,43 @@ def test_a_head_that_was_trained_on_a_base_in_bf16_is_what_was_saved(
     save_file(tensors, tmp_path / adapters.WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(AzftError, match="not the one that was trained"):
         adapters.verify(model, tmp_path)
+
+
+def test_a_new_head_is_no_warning_and_any_other_weight_that_lacks_is(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(folders["bert"], "bert", "lora", seed=1)
+    assert "LOAD REPORT" not in caplog.text
+    weights = load_file(folders["bert"] / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.bias"]
+    shutil.copytree(folders["bert"], tmp_path / "damaged")
+    save_file(weights, tmp_path / "damaged/model.safetensors", metadata={"format": "pt"})
+    load(tmp_path / "damaged", "bert", "lora", seed=1)
+    assert "encoder.layer.1.output.dense.bias" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("which", [which for which in EVERYWHERE if which != "freeze"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_what_is_trained_beside_weights_in_16_bits_stays_in_32(
+    family: str, which: str, dtype: torch.dtype, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    model = move(prepare(load(folders[family], family, which, seed=1, dtype=dtype), row(which))).eval()
+    adapters.save(model, tmp_path, dtype)
+    adapters.verify(model, tmp_path)
+    attached = adapters.attach(load(folders[family], family, which, seed=2, dtype=dtype), tmp_path)
+    trained, found = adapters.trained_tensors(model), adapters.trained_tensors(attached)
+    assert trained.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in trained.items())
+    with torch.autocast("cpu", dtype):
+        torch.testing.assert_close(answers(attached), answers(model), rtol=2e-2, atol=2e-2)
+
+
+def test_an_output_head_trained_beside_a_lora_in_16_bits_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = tiny_model("llama", vocab_size=96, tie_word_embeddings=False).to(torch.bfloat16)
+    model = move(prepare(model, row("lora-head")))
+    adapters.save(model, tmp_path, torch.bfloat16)
+    adapters.verify(model, tmp_path)
 
 
 @pytest.mark.parametrize("which", ["lora", "ia3"])

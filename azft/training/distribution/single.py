@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from azft.errors import UsageError
-from azft.training.devices import Arithmetic, pick_device
+from azft.training.devices import Arithmetic, pick_device, tell_deepspeed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,8 +41,7 @@ class SingleProcess:
                 fix="Set distribution.strategy to ddp, fsdp or deepspeed, or start one process.",
             )
         self.device = pick_device(int(os.environ.get("LOCAL_RANK", "0")))
-        # Libraries import DeepSpeed where it is installed, and without this it warns that it had to guess.
-        os.environ.setdefault("DS_ACCELERATOR", self.device.type)
+        tell_deepspeed(self.device)
         self.wrapped: Any = None
         self.parameters: list[nn.Parameter] = []
         self.optimizer: Any = None
