@@ -75,7 +75,7 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
         )
     recipe = run.plan["recipe"]  # empty for a run that was started elsewhere
     task = TASKS.get(recipe.get("task", ""))
-    if allowed == ("vllm",) and task is not None and (why := _why_not_vllm(run, task)):
+    if allowed == ("vllm",) and task is not None and (why := why_not_vllm(run, task)):
         raise UsageError(
             f"The model of {run.name} can't be served by vLLM, which {why}.",
             fix=f"{_SERVED_ELSEWHERE}, or take the package: azft outputs {run.name}",
@@ -92,7 +92,7 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
     return asked or allowed[0]
 
 
-def _why_not_vllm(run: Run, task: Task) -> str:
+def why_not_vllm(run: Run, task: Task) -> str:
     """What vLLM does that this model doesn't; "" where it can serve it."""
     if task.rendering is None or task.rendering in _READS:
         return f"writes text: its task is {task.name}"

@@ -6,7 +6,6 @@ would have ended the real thing.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +16,16 @@ from typing import Any
 from azft import api
 from azft.azureml.connection import Access
 from azft.azureml.deployment import Deployment
+from azft.azureml.serving_choice import why_not_vllm
+from azft.data.column_names import resolve_columns
+from azft.data.prompts import fill
 from azft.data.readers import iter_valid_rows
 from azft.errors import AzftError, UsageError
 from azft.plan import Plan
 from azft.plan_checks import require_no_errors
 from azft.rehearsal.session import Rehearsal
 from azft.runs import Run
+from azft.tasks import TASKS
 from azft.words import plural
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -39,8 +42,10 @@ NOT_SHOWN = (
     "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
     "how long it takes and what it costs there",
 )
-_QUIET = "left out: the emulator serves models that chat"
-_REGISTERED = "its result can be registered (deploying it is not shown: the emulator serves models that chat)"
+_QUIET = "left out: the emulator serves models that are asked in chat"
+_REGISTERED = "its result can be registered (deploying it is not shown: the emulator serves what is asked in chat)"
+_OWN_SERVICE = "pipeline"
+"""Whose models are asked in chat whatever they were tuned for; others' in their task's own way."""
 _TOKENS = 48
 """Of the one answer."""
 
@@ -113,7 +118,6 @@ class _Work:
 
     def play(self, stage: Rehearsal, plan: Plan, access: Access) -> Report:
         assert plan.target is not None
-        talks = plan.recipe["task"] == "chat-completion"
         with self.part("stage") as say:
             made = stage.ready(plan, cluster=not access.create_compute)
             say(f"the emulator at {stage.emulator.url} has {', '.join(made) or 'all that it needs'}")
@@ -124,16 +128,17 @@ class _Work:
             model = api.register(run, on_event=self.tell)
             say(f"{model.reference} ({model.type}), by {model.registered_by}")
         question, answer, name = "", "", ""
+        task = TASKS[plan.recipe["task"]]
+        asked = first_question(plan) if task.rendering == "chat" or not why_not_vllm(run, task) else []
         with self.part("deploy") as say:
-            if talks:
+            if asked:
                 endpoint = api.deploy(run, on_event=self.tell)
                 name = endpoint.name
                 say(_served(endpoint))
             else:
                 say(_QUIET)
         with self.part("chat") as say:
-            if talks:
-                asked = first_question(plan)
+            if asked:
                 question = asked[-1]["content"]
                 answer = "".join(api.open_endpoint(name).reply(asked, max_new_tokens=_TOKENS))
                 say(f"asked {_short(question)}, it said {_short(answer)}")
@@ -158,7 +163,7 @@ class _Work:
             parts=tuple(self.parts),
             shown=(
                 "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
-                "its result can be registered and deployed, and answers a question" if talks else _REGISTERED,
+                "its result can be registered and deployed, and answers a question" if asked else _REGISTERED,
                 "azft down ends everything that azft started; nothing is left that bills",
             ),
         )
@@ -180,18 +185,29 @@ class _Work:
 
 
 def first_question(plan: Plan) -> list[Message]:
-    """The messages of the first held-out row, up to the answer that the data has for it."""
-    data = plan.recipe["data"]
+    """What the served model is asked: the first held-out row, up to the answer that the data has for it.
+
+    Messages; none where a model of this task isn't asked in chat: it reads texts, paints, or continues them as they
+    stand, or its service serves it in another way.
+    """
+    task, data = TASKS[plan.recipe["task"]], plan.recipe["data"]
+    chats = task.rendering == "chat"
+    if not chats and (plan.target is None or plan.target.service != _OWN_SERVICE):
+        return []
     by_role = {entry.role: entry.path for entry in plan.inputs}
     path = by_role.get("test") or by_role.get("validation") or by_role["train"]
-    columns = data.get("columns") or {}
-    row = next(iter(itertools.islice(iter_valid_rows(path, plan.recipe["task"], columns), 1)))
+    columns, _ = resolve_columns(task.name, data.get("columns") or {}, by_role["train"])
+    row = next(iter_valid_rows(path, task.name, columns)).data
+    if task.rendering == "prompt":
+        return [{"role": "user", "content": fill(data.get("prompt") or task.prompt, row).text}]
+    if task.rendering not in ("chat", "pair"):
+        return []
     messages = [
         {"role": str(message["role"]), "content": str(message.get("content") or "")}
-        for message in row.data[columns.get("messages", "messages")]
+        for message in row["messages" if chats else "prompt"]
     ]
     answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    return messages[: answers[-1]] if answers else messages
+    return messages[: answers[-1]] if chats and answers else messages
 
 
 def _trained(run: Run) -> str:

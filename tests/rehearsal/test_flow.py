@@ -199,6 +199,33 @@ def test_something_that_is_left_is_a_failure(recipe: Path, monkeypatch: pytest.M
         flow.rehearse(plan)
 
 
+@pytest.mark.parametrize(
+    ("task", "columns", "row", "asked"),
+    [
+        ("chat-completion", {"messages": "talk"}, {"talk": [{"role": "user", "content": "Open?"},
+         {"role": "assistant", "content": "Yes."}]}, "Open?"),
+        ("preference-tuning", {}, {"prompt": [{"role": "user", "content": "Open?"}], "chosen": "Yes.",
+         "rejected": "No."}, "Open?"),
+        ("translation", {}, {"source": "Brot", "target": "bread"}, "Brot"),
+        ("question-answering", {}, {"question": "Who?", "context": "Jon bakes.", "answers": "Jon"}, "Jon bakes."),
+        ("text-generation", {}, {"text": "It opens at six."}, None),
+        ("text-classification", {}, {"text": "Open?", "label": "hours"}, None),
+    ],
+)  # fmt: skip
+def test_each_task_asks_its_served_model_what_its_rows_asked(
+    task: str, columns: dict[str, str], row: dict[str, Any], asked: str | None, here: Path, recipe: Path
+) -> None:
+    (here / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for _ in range(12)))
+    text = {
+        "name": "asks", "task": task, "model": "Phi-4-mini-instruct", "modes": {"maap": {"compute": "gpu-cluster"}},
+        "data": {"train": "rows.jsonl", "columns": columns}, "technique": {"name": "lora"},
+    }  # fmt: skip
+    (here / "asks.yaml").write_bytes(orjson.dumps(text))
+    question = flow.first_question(azft.plan(here / "asks.yaml", mode="maap"))
+    assert [message["role"] for message in question] == ([] if asked is None else ["user"])
+    assert all(asked in message["content"] for message in question if asked is not None)
+
+
 def test_the_question_is_a_held_out_rows_up_to_its_last_answer(here: Path, recipe: Path) -> None:
     row = {
         "messages": [
