@@ -147,11 +147,7 @@ def _loses_second_texts(model: Any) -> bool:
 
 
 def verify(model: Any, folder: Path) -> None:
-    """Load a saved adapter back as peft does, and compare every weight with the model's; `AzftError` if one differs.
-
-    What the file says must be what was trained, to the bit. What peft makes of it is in the type of where it lays it: a
-    new head's copy is in the base's, bf16 where training multiplied in that, though its weights were trained in fp32.
-    """
+    """Load a saved adapter back as peft does, and compare every weight with the model's; `AzftError` if one differs."""
     with _without_notice():
         model.load_adapter(str(folder), adapter_name="saved", local_files_only=True)
     try:
