@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -208,7 +209,7 @@ def new_plan(shop: Toy, mode: MaapMode, azure: Azure, name: str) -> Plan:
     """A plan whose data and parameters Azure has not seen yet."""
     row = {"messages": [{"role": "user", "content": name}, {"role": "assistant", "content": "a"}]}
     (shop.folder / "train.jsonl").write_text(json.dumps(row) + "\n")
-    return plan_in(shop, mode, azure, f"name={name}", f"training.seed={abs(hash(name)) % 1000}")
+    return plan_in(shop, mode, azure, f"name={name}", f"training.seed={zlib.crc32(name.encode())}")
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
