@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from azft.runs import Run
 
 
-def announce(plan: Plan, output: Output) -> None:
-    """Say on standard error what is about to run, its warnings, and loudly when a stand-in takes the model's place."""
+def announce(plan: Plan, output: Output, *, again: bool = False) -> None:
+    """Say on standard error what is about to run, and its warnings; `again`: it gets a name that is not known yet."""
     from azft.cli import views
     from azft.findings import Severity
 
@@ -29,7 +29,7 @@ def announce(plan: Plan, output: Output) -> None:
         if shown and not plan.has_errors:
             write(views.findings(shown, stderr=True), stderr=True)
             note("")
-        note(f"Run {plan.run_name} ({plan.mode})")
+        note(f"{'Another run of' if again else 'Run'} {plan.run_name} ({plan.mode})")
 
 
 def refresh(run: Run, access: Any) -> None:

@@ -92,7 +92,7 @@ def command(
     plan = _plan(recipe, overrides, mode, job_file)
     if dry_run:
         return _dry_run(plan, overrides, output)
-    results.announce(plan, output)
+    results.announce(plan, output, again=again)
     if rehearse:
         from azft.cli import rehearse as rehearsal
 

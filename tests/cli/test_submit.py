@@ -245,7 +245,9 @@ def test_flags_without_effect_on_a_rehearsal_are_refused(
 def test_the_logs_of_a_run_that_reused_every_step_say_where_they_are(shop: Shop) -> None:
     assert shop.azft("submit").code == 0
     first = shop.run
-    assert f"prepare: reused from {first}, " in shop.azft("submit", "--again").err
+    said = shop.azft("submit", "--again").err
+    assert f"prepare: reused from {first}, " in said
+    assert f"Another run of {first} (local)" in said
     said = f"prepare: reused from {first}; it wrote nothing here. Its log: azft logs {first} --step prepare"
     for arguments in (("--follow",), ("--step", "prepare", "-o", "json")):
         shown = shop.azft("logs", f"{first}-2", *arguments)
