@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
+from safetensors.numpy import save_file
 
 import azft
+from tests.helpers.tokens import tokenizer_folder
 
 GOOD = {"messages": [{"role": "user", "content": "Are you open?"}, {"role": "assistant", "content": "Yes, we are."}]}
 MARKER = {
@@ -78,3 +81,20 @@ def test_a_module_that_the_models_files_have_not_is_a_warning_before_anything_ru
         assert f"`{name}`" in finding.message
         assert fix in finding.fix
         assert (finding.severity, finding.line) == ("warning", 5)
+
+
+@pytest.mark.parametrize(("tied", "refused"), [(True, ["lm_head", "model.embed_tokens"]), (False, [])])
+def test_a_module_that_shares_its_weights_can_not_be_trained_whole_and_is_told_before(
+    tied: bool, refused: list[str], tmp_path: Path
+) -> None:
+    model = tokenizer_folder(tmp_path / "model")
+    names = ["lm_head", "model.embed_tokens", "model.norm"]
+    save_file({f"{name}.weight": np.zeros((4, 4), np.float32) for name in names}, model / "model.safetensors")
+    config = orjson.loads((model / "config.json").read_bytes()) if (model / "config.json").exists() else {}
+    (model / "config.json").write_bytes(orjson.dumps({**config, "model_type": "llama", "tie_word_embeddings": tied}))
+    file = recipe(tmp_path, [GOOD] * 3, model=str(model))
+    file.write_text(f"{file.read_text()}technique: {{name: lora, modules_to_save: [{', '.join(names)}]}}\n")
+    found = [f for f in azft.check(file).findings if f.code.startswith("technique-")]
+    assert [(f.code, f.message.split("`")[1], f.line) for f in found] == [
+        ("technique-shared-module", name, 5) for name in refused
+    ]

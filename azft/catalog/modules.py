@@ -13,14 +13,16 @@ from pathlib import Path
 
 import orjson
 
-from azft.data.model_folder import weight_files
+from azft.data.model_folder import find_config, weight_files
 from azft.findings import Finding, Severity
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
 
 _KEYS = ("target_modules", "feedforward_modules", "modules_to_save")
-_WITHOUT_WEIGHTS_OF_THEIR_OWN = {"lm_head", "embed_out", "score", "classifier", "qa_outputs"}
+_OUTPUTS = {"lm_head", "embed_out"}
+_WITHOUT_WEIGHTS_OF_THEIR_OWN = _OUTPUTS | {"score", "classifier", "qa_outputs"}
 """Heads that share the embeddings' weights, or that are made anew."""
+_EMBEDDINGS = {"embed_tokens", "embed_in", "shared", "wte", "word_embeddings"}
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -38,14 +40,26 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def module_findings(recipe_file: RecipeFile, folder: Path) -> Iterator[Finding]:
-    """A warning for each module that the technique names and the model's files have not."""
+    """A warning for each module that the technique names and can't have: the model's files lack it, or it is shared."""
     technique = recipe_file.recipe.technique
     wanted = [(key, name) for key in _KEYS for name in _names(getattr(technique, key, None))]
     weights = weight_shapes(folder) if wanted else {}
     if not weights:
         return
+    tied = _ties_embeddings(folder)
     last_parts = Counter(name.split(".")[-2] for name in weights if name.count("."))
     for key, name in wanted:
+        if key == "modules_to_save" and tied and name.rpartition(".")[2] in _OUTPUTS | _EMBEDDINGS:
+            yield Finding(
+                "technique-shared-module",
+                Severity.WARNING,
+                f"technique.{key}: `{name}` shares its weights: the model's embeddings are its output head too, and a "
+                "copy of one would part them; training would be refused.",
+                "Leave it out, or take technique full, or freeze with head: true.",
+                str(recipe_file.path),
+                recipe_file.line_of("technique", key),
+            )
+            continue
         there = any(f".{name}." in f".{weight}" for weight in weights)
         if not there and name not in _WITHOUT_WEIGHTS_OF_THEIR_OWN:
             listed = ", ".join(f"{part} ({count})" for part, count in sorted(last_parts.items()))
@@ -57,6 +71,14 @@ def module_findings(recipe_file: RecipeFile, folder: Path) -> Iterator[Finding]:
                 str(recipe_file.path),
                 recipe_file.line_of("technique", key),
             )
+
+
+def _ties_embeddings(folder: Path) -> bool:
+    """Whether config.json says that the output head is the embeddings; one that says nothing leaves it to the class."""
+    try:
+        return orjson.loads(find_config(folder).read_bytes()).get("tie_word_embeddings") is True
+    except (OSError, orjson.JSONDecodeError, AttributeError):
+        return False
 
 
 def _names(value: object) -> list[str]:
