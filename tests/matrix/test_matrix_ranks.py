@@ -55,8 +55,9 @@ def without_dropout(model: Path, folder: Path) -> Path:
     copy = folder / model.name
     if not copy.exists():
         shutil.copytree(model, copy)
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps(config | dict.fromkeys(_DROPOUT, 0.0)))
+        file = copy / "config.json"
+        if file.exists():  # one that paints has none, and no dropout
+            file.write_text(json.dumps(json.loads(file.read_text()) | dict.fromkeys(_DROPOUT, 0.0)))
     return copy
 
 
@@ -69,8 +70,11 @@ def test_two_ranks_train_a_cell_as_one_does(
     what = FinetuneParameters.of(cell.recipe(learning_rate=1e-3, adam_epsilon=1e-2, micro_batch_size=1))
     inputs = {"model": without_dropout(bench.model(cell.kind), alone), "dataset": bench.dataset(cell)}
     folder = alone / str(cell)
+    shared = what.model_copy(update={"distribution": Distribution.model_validate(STRATEGIES[strategy])})
+    if any(TASKS[cell.task].refusals(shared.technique, shared.distribution)):
+        assert train(tmp_path, inputs, shared) == [1, 1]
+        return
     if not folder.exists():
         assert train(folder, inputs, what, ranks=1) == [0]
-    shared = what.model_copy(update={"distribution": Distribution.model_validate(STRATEGIES[strategy])})
     assert train(tmp_path, inputs, shared) == [0, 0]
     assert_same_training(folder, tmp_path, rel=5e-5)
