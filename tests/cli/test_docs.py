@@ -60,11 +60,13 @@ def test_the_examples_of_the_help_texts_run(tmp_path: Path) -> None:
     }
     run = ""
     for command in COMMANDS:
+        if command in ("outputs", "register", "deploy", "down", "emulator"):  # of runs in Azure; tests/e2e does them
+            continue
         text = azft(command, "--help").out
         if command == "models":
             text = azft("models", "list", "--help").out
         for line in re.findall(r"^ +\$ (azft .*)$", text, re.MULTILINE):
-            typed = re.sub(r"linden-bakery-[0-9a-f]{8}", run, line)
+            typed = re.sub(r"\b[a-z]+(?:-[a-z]+)*-[0-9a-f]{6,8}\b", run, line)
             shell = f"azft() {{ {sys.executable} -c 'from azft.cli.main import main; main()' \"$@\"; }}; {typed}"
             done = subprocess.run(
                 ["/bin/sh", "-c", shell],
