@@ -55,6 +55,12 @@ class AzftError(Exception):
         return [f"{type(self).__name__}: {self}", *(str(finding) for finding in getattr(self, "findings", ()))]
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in one line: the first of its text, or its name where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class UsageError(AzftError):
     """A command or function was asked for something that makes no sense."""
 

@@ -15,7 +15,7 @@ from azft.azureml.endpoint_records import forget
 from azft.azureml.inventory import ENDED, Item
 from azft.azureml.marketplace import PREFIX as SUBSCRIPTION_PREFIX
 from azft.azureml.resources import Resource, Resources
-from azft.azureml.waiting import NotEnded, key, wait_until_ended
+from azft.azureml.waiting import key, wait_until_ended
 from azft.errors import AzftError, ExitCode
 from azft.tags import RUN_TAG, TAG
 
@@ -37,9 +37,13 @@ class Outcome:
     """What became of one item. `why` says why it could not be ended, or was left; `exit_code` is that of the reason."""
 
     item: Item
-    ended: bool
     why: str = ""
     exit_code: ExitCode = ExitCode.DONE
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self.exit_code is ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -89,18 +93,17 @@ def _end_together(
             left = _ask(resources, item)
         except AzftError as error:
             why = f"{error.message} {error.fix}".strip()
-            outcomes[key(item.resource)] = Outcome(item, ended=False, why=why, exit_code=error.exit_code)
+            outcomes[key(item.resource)] = Outcome(item, why, error.exit_code)
         else:
             if left is None:
                 asked.append(item)
                 tell({"event": "ending", "kind": item.kind, "name": item.name})
             else:
-                code = ExitCode.DONE if left == "" else ExitCode.FAILURE
-                outcomes[key(item.resource)] = Outcome(item, ended=left == "", why=left, exit_code=code)
+                outcomes[key(item.resource)] = Outcome(item, left, ExitCode.FAILURE if left else ExitCode.DONE)
     waiting = wait_until_ended(resources, [(item.resource, _test(item)) for item in asked], limit=limit)
     for item in asked:
-        still = waiting.get(key(item.resource), NotEnded("", ExitCode.DONE))
-        outcomes[key(item.resource)] = Outcome(item, still.exit_code is ExitCode.DONE, still.why, still.exit_code)
+        still = waiting.get(key(item.resource))
+        outcomes[key(item.resource)] = Outcome(item) if still is None else Outcome(item, still.why, still.exit_code)
     for outcome in outcomes.values():
         kind = "ended" if outcome.ended else "not-ended"
         tell({"event": kind, "kind": outcome.item.kind, "name": outcome.item.name, "why": outcome.why})

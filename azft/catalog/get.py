@@ -26,7 +26,7 @@ from azft.catalog.resolve import HUB_ID
 from azft.catalog.rows import ModelRow, PackageRow, closest, find
 from azft.data.model_folder import PIPELINE
 from azft.data.picture_model import PARTS
-from azft.errors import AzftError, MissingDependencyError, NotFoundError
+from azft.errors import AzftError, MissingDependencyError, NotFoundError, first_line
 from azft.files import atomic_path, sha256_file, write_json, write_text
 from azft.redact import redact
 
@@ -141,15 +141,10 @@ def _from_hub(hub_id: str, revision: str | None, say: Progress) -> Path:
     except RevisionNotFoundError:
         raise _RouteError(f"it has no revision `{revision}`") from None
     except Exception as error:  # httpx, OSError, ...: every way in which a network fails
-        raise _RouteError(_first_line(error)) from None
+        raise _RouteError(first_line(error)) from None
     if problems := problems_of(folder, chat=False):
         raise _RouteError("; ".join(what for what, _ in problems))
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 # --- the package registry ---

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from azft.data.row_hash import hash_bytes
 from azft.data.rules import Problem
 from azft.data.values import kind_of
-from azft.errors import MissingDependencyError
+from azft.errors import MissingDependencyError, first_line
 from azft.extras import needs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check_image(value: Any, column: str, row: Mapping[str, Any]) -> Iterator[Pro
     except MissingDependencyError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
-        yield Problem("image-broken", {"column": column, "reason": _first_line(error)})
+        yield Problem("image-broken", {"column": column, "reason": first_line(error)})
         return
     width, height = picture.size
     if min(width, height) < SMALL:
@@ -102,7 +102,7 @@ def open_picture(value: str) -> Image:
         except UnidentifiedImageError:
             raise PictureError("image-broken", f"it is none of {', '.join(_FORMATS)}") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise PictureError("image-broken", _first_line(error)) from None
+            raise PictureError("image-broken", first_line(error)) from None
 
 
 def pixels_of(value: str, side: int) -> NDArray[np.uint8]:
@@ -124,8 +124,3 @@ def pixels_of(value: str, side: int) -> NDArray[np.uint8]:
 
 def _is_transparent(picture: Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

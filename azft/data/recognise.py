@@ -12,7 +12,7 @@ from azft.data.foreign import FORMATS, Format
 from azft.data.foreign_chat import value_of
 from azft.data.foreign_files import CONLL_ENDINGS, is_nested_json
 from azft.data.formats import look_at
-from azft.data.readers import Row, read_items
+from azft.data.readers import Row, first_row, read_items
 from azft.data.rules import Problem
 from azft.data.tally import Tally
 from azft.data.values import did_you_mean
@@ -34,7 +34,8 @@ def renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 def choose(path: Path, shown: str, format_name: str | None, task: str | None, names: Mapping[str, str]) -> Format:
     """The format that is asked for, or the one that the file shows; it must give the task."""
     if path.suffix.lower() in _TABLES and format_name != "conll":
-        _check_names(shown, names, next((item.data for item in read_items(path) if isinstance(item, Row)), {}))
+        row = first_row(path)
+        _check_names(shown, names, row.data if row is not None else {})
     form = _named(format_name, task, names) if format_name else _recognised(path, shown, task, names)
     if task is not None and form.name != OWN and task not in form.tasks:
         raise UsageError(

@@ -10,6 +10,7 @@ from typing import Any
 from azft.data.blocks import MAX_LINE, LongLine, read_blocks
 from azft.data.rules import Problem
 from azft.data.sources import BOM, Batch, too_long
+from azft.errors import first_line
 from azft.words import plural
 
 _ROWS = 256
@@ -127,8 +128,7 @@ def parquet_rows(path: Path) -> Iterator[Batch]:
                 yield Batch(rows, range(number, number + len(rows)))
                 number += len(rows)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        text = str(error).strip()
-        reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+        reason = first_line(error).rstrip(".")
         yield Batch([], [], [(Problem("parquet-broken", {"reason": reason}), number if number > 1 else None)])
 
 

@@ -85,6 +85,9 @@ def document_attention(
     if document_lengths is None or attention_mask is not None:
         raise RuntimeError("document attention was called without document lengths, or with a mask")
     lengths = list(document_lengths)
+    kind = kernels.takes(query, key, dropout) if prefix is None and softcap is None else None
+    if kind is not None:
+        return kernels.varlen(query, key, value, lengths, kind=kind, scaling=scaling, window=sliding_window), None
     parts = zip(*(torch.split(tensor, lengths, 2) for tensor in (query, key, value)), strict=True)
     if prefix is not None:
         before, outputs = prefix[cast("int", module.layer_idx)], []
@@ -95,10 +98,6 @@ def document_attention(
             k, v = (torch.cat([first.to(rest.dtype), rest], 2) for first, rest in zip(before, own, strict=True))
             outputs.append(one_document(q, k, v, dropout, scaling, sliding_window, softcap)[:, :, virtual:])
     else:
-        kind = None if softcap is not None else kernels.takes(query, key, dropout)
-        if kind is not None:
-            out = kernels.varlen(query, key, value, lengths, kind=kind, scaling=scaling, window=sliding_window)
-            return out, None
         outputs = [one_document(q, k, v, dropout, scaling, sliding_window, softcap) for q, k, v in parts]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
     return joined.transpose(1, 2), None

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
+from azft.errors import first_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -157,7 +159,7 @@ def try_varlen(device: torch.device, kind: torch.dtype, head_dim: int, groups: i
                 exact = _with_gradients(plain, [tensor.to(_EXACT[kind]) for tensor in given])
                 worst = max(worst, error_ratio(exact, _with_gradients(plain, given), _with_gradients(fused, given)))
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        return Trial(False, f"flash attention does not run here: {_first_line(error)}")
+        return Trial(False, f"flash attention does not run here: {first_line(error)[:200]}")
     return _judged("flash attention", worst)
 
 
@@ -250,7 +252,7 @@ def try_liger(model: Any, arithmetic: Arithmetic) -> Trial:
         _apply(small)
         fused = _outcome(small, embeddings, arithmetic.autocast())
     except Exception as error:  # whatever a compiler and a library's patches may raise; training goes on without them
-        return Trial(False, f"Liger's kernels do not run here: {_first_line(error)}")
+        return Trial(False, f"Liger's kernels do not run here: {first_line(error)[:200]}")
     finally:
         namespace.update(before)
     return _judged("Liger's kernels", error_ratio(exact, plain, fused))
@@ -319,7 +321,3 @@ def _judged(which: str, ratio: float) -> Trial:
     if ratio <= _WORST:
         return Trial(True, f"{which} (with {ratio:.1f} times the error of torch's own operators)")
     return Trial(False, f"not {which}, with {ratio:.0f} times the error of torch's own operators here")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -17,7 +17,7 @@ from azft.data.model_folder import (
     find_tokenizer_folder,
     is_pipeline,
 )
-from azft.errors import AzftError, NotFoundError, UsageError
+from azft.errors import AzftError, NotFoundError, UsageError, first_line
 from azft.files import canonical_json, sha256_bytes, write_bytes, write_json
 from azft.training import adapters, painter
 from azft.training.devices import tell_deepspeed
@@ -85,9 +85,8 @@ def load_model(
                 f"The model in {folder} comes with Python code of its own, which transformers does not know.",
                 fix="Read that code; if you trust it, set trust_remote_code: true in the recipe.",
             ) from error
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AzftError(
-            f"The model in {folder} can't be loaded: {first_line}",
+            f"The model in {folder} can't be loaded: {first_line(error)}",
             fix="Check that the folder is complete and that the installed transformers knows this architecture.",
         ) from error
     if quantization is not None:

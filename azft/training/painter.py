@@ -18,7 +18,7 @@ from azft.data.model_folder import find_model_folder
 from azft.data.picture_model import PIPELINE_CLASS, read_picture_model
 from azft.data.picture_rendering import filler_of
 from azft.data.tokenizer import load_tokenizer
-from azft.errors import AzftError
+from azft.errors import AzftError, first_line
 from azft.extras import needs
 from azft.training.stored import stored_dtype
 
@@ -76,9 +76,8 @@ class Painter(nn.Module):
                 parts.append(kind.from_pretrained(folder / name, torch_dtype=stored, **options))
             parts.append(CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=given or "auto", **options))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise AzftError(
-                f"The model in {folder} can't be loaded: {first_line}",
+                f"The model in {folder} can't be loaded: {first_line(error)}",
                 fix="Check that the folder is complete, with safetensors in unet, vae and text_encoder.",
             ) from error
         return cls(folder, *parts)
