@@ -5,7 +5,6 @@ The Azure SDK is imported inside functions: it takes more than a second, and onl
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -185,24 +184,29 @@ def require_valid(job: Any) -> None:
 @contextmanager
 def need_sdk(purpose: str = "Building the job") -> Iterator[None]:
     """The SDK's imports and objects, quietly. Raises `MissingDependencyError` where it isn't installed."""
+    try:
+        import azure.ai.ml  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError("azure-ai-ml", extra="azure", purpose=purpose) from None
     with quiet_sdk():
-        try:
-            import azure.ai.ml  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError("azure-ai-ml", extra="azure", purpose=purpose) from None
         yield
 
 
 @contextmanager
 def quiet_sdk() -> Iterator[None]:
-    """Without the lines that the SDK logs about experimental classes; they tell a user nothing."""
-    logger = logging.getLogger("azure.ai.ml._utils._experimental")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the SDK's warnings of experimental classes: they tell a user nothing.
+
+    The SDK is told that it has asked already whether to warn. To find out, it reads the source around every frame of
+    the stack, 25 ms each time.
+    """
+    from azure.ai.ml._utils import _experimental
+
+    asked = _experimental._should_skip_warning
+    _experimental._should_skip_warning = lambda: True
     try:
         yield
     finally:
-        logger.setLevel(level)
+        _experimental._should_skip_warning = asked
 
 
 def _expression(source: Binding) -> str:

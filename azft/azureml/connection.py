@@ -17,7 +17,7 @@ from azft.azureml.credentials import Credential, hush, make_credential
 from azft.azureml.patience import call
 from azft.azureml.workspace import Workspace, find_workspace
 from azft.errors import UsageError
-from azft.extras import needs
+from azft.pipeline import need_sdk
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -120,9 +120,10 @@ class Connection:
         return _PUBLIC_BLOBS.format(account, _get_storage_endpoint_from_metadata())
 
     def _client(self, **scope: str) -> MLClient:
-        with needs("azure", "Talking to Azure"):
+        with need_sdk("Talking to Azure"):
             from azure.ai.ml import MLClient
-        client = MLClient(self.credential, **scope, **_cloud_of(self.endpoint), **_OPTIONS)
+
+            client = MLClient(self.credential, **scope, **_cloud_of(self.endpoint), **_OPTIONS)
         _quiet()  # afterwards: the client sets up loggers of its own
         return client
 

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from azft.errors import AzftError
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser, where PyYAML was built with it: every plan reads the tables, in 6 ms by it and 55 by Python's."""
+
 
 class Row(BaseModel):
     """A row: unknown keys are errors, values don't change once read."""
@@ -40,9 +43,11 @@ def read_shipped(name: str) -> str:
 
 def read_table(text: str, model: type[Table], *, name: str) -> tuple[Table, Source]:
     """A table from YAML text. Raises `AzftError` with `name:line` for each row that doesn't fit."""
+    loader = _LOADER(text)
     try:
-        source = Source(name, yaml.compose(text, Loader=yaml.SafeLoader))
-        return model.model_validate(yaml.safe_load(text)), source
+        source = Source(name, loader.get_single_node())
+        values = None if source.root is None else loader.construct_document(source.root)
+        return model.model_validate(values), source
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise AzftError(f"{name}:{line}: not valid YAML: {error.problem}.") from None
@@ -52,6 +57,8 @@ def read_table(text: str, model: type[Table], *, name: str) -> tuple[Table, Sour
             for detail in error.errors(include_url=False)
         ]
         raise AzftError("\n".join(problems)) from None
+    finally:
+        loader.dispose()
 
 
 def _line(node: yaml.Node | None, path: tuple[Any, ...]) -> int:

@@ -14,7 +14,7 @@ from azft.azureml.submission import _VERSIONS, job_body
 from azft.modes.maap import MaapMode
 from azft.modes.maas import MaasMode
 from azft.payloads import build_job
-from azft.pipeline import write_parameters
+from azft.pipeline import quiet_sdk, write_parameters
 from azft.plan import Plan
 from azft.staging import stage_code
 from tests.helpers.azure_shop import Azure, plan_in
@@ -47,6 +47,23 @@ def test_the_clients_that_requests_go_through(azure: Azure) -> None:
     scope = ["subscription_id", "resource_group_name", "workspace_name", "run_id"]
     assert parameters(runs.get_child)[:4] == scope
     assert parameters(runs.get_details)[:4] == scope
+
+
+def test_the_question_by_which_the_sdk_warns_of_experimental_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from azure.ai.ml._utils import _experimental
+
+    @_experimental.experimental
+    class Trial:
+        def __init__(self) -> None:
+            pass
+
+    said: list[str] = []
+    monkeypatch.setattr(_experimental.module_logger, "warning", said.append)
+    with quiet_sdk():
+        Trial()
+    assert not said
+    Trial()
+    assert len(said) == 1  # outside it the SDK speaks as ever
 
 
 def test_the_functions_that_make_json() -> None:
