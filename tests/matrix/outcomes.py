@@ -23,7 +23,9 @@ Every task under every technique, on each kind of model that can do the task. Ea
 model: the gradient of a batch equals that of its rows one by one, through the model's own forward and loss (float64,
 to one part in a million; `qlora` in fp32, to one in a thousand); two steps are trained, what was trained is written,
 loaded back and compared. It is evaluated before and after, and packaged, merged where that is possible: for one task
-of each kind by `make test`, for all by `make test-slow`. A number says why a cell is refused, before anything moves.
+of each kind by `make test`, for all by `make test-slow`. There every cell but `qlora`'s also goes from training to the
+package on a second device, which the CPU plays: nothing that a GPU needs stays on the CPU. A number says why a cell is
+refused, before anything moves.
 """
 
 

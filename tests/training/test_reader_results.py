@@ -107,7 +107,7 @@ def four_steps(folder: Path, task: str, kind: str, technique: dict[str, Any], ar
                 "max_length": 40,
                 "epochs": 10,
                 "global_batch_size": 4,
-                "learning_rate": 5e-3,
+                "learning_rate": 1e-3 if architecture == "LlamaForCausalLM" else 5e-3,
                 "precision": "fp32",
                 "packing": True,
             },
@@ -140,8 +140,7 @@ def test_it_learned_and_the_figures_say_so(made: tuple[str, Path]) -> None:
     best = {"classes": "f1_micro", "tag": "f1", "span": "f1"}.get(case, "accuracy")
     assert found["tuned"]["loss"] < 0.6 * found["base"]["loss"]
     assert found["tuned"][best] > found["base"][best]
-    if case != "class-by-a-decoder":  # a random one, read behind the second text, learns it slowly
-        assert found["tuned"][best] > 0.7
+    assert found["tuned"][best] > 0.7
     assert found["rows"] == 6
     card = (folder / "packaged" / "README.md").read_text()
     assert f"| {best.replace('_', ' ')} |" in card
