@@ -92,6 +92,8 @@ def view(summary: RunSummary) -> RenderableType:
     parts: list[RenderableType] = [views.facts(rows)]
     if summary.evaluation:
         parts += [Text(""), _evaluation(summary.evaluation)]
+    if summary.findings:
+        parts += [Text(""), views.findings(summary.findings)]
     if summary.fix:
         parts += [Text(""), views.text(summary.fix)]
     return Group(*parts)
