@@ -36,6 +36,8 @@ What holds for every command:
 - `--query` takes a [JMESPath](https://jmespath.org) expression and works on the data of every form.
 - `submit` and `resume` with `-o json` write one event a line as it happens; the last one has `"event": "result"`, or
   `"event": "error"` with the exit code.
+- A narrow terminal breaks no name and no path that has room on a line: columns of words give way, and where that isn't
+  enough, each row stands under its name.
 - `NO_COLOR`, `FORCE_COLOR`, `COLUMNS` and `TERM=dumb` are honoured.
 - Nothing is asked without a terminal; the error names the option to give.
 - An error says what happened, where, and what to do. `--debug` (or `AZFT_DEBUG=1`) adds the traceback, with secrets

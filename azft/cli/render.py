@@ -68,13 +68,13 @@ class Output:
 
 
 def write(renderable: RenderableType, *, stderr: bool = False) -> None:
-    """Print something for a person. Without a terminal: no colour, no wrapping, no trailing spaces."""
+    """Print something for a person. Without a terminal: no colour, no trailing spaces, wrapped if COLUMNS says so."""
     screen = console(stderr=stderr)
     if screen.is_terminal:
         screen.print(renderable)
         return
     with screen.capture() as capture:
-        screen.print(renderable, soft_wrap=True)
+        screen.print(renderable, soft_wrap=screen.width == UNLIMITED)
     lines = capture.get().rstrip("\n").split("\n")
     _print("\n".join(line.rstrip() for line in lines), sys.stderr if stderr else sys.stdout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,11 @@ class TestTerminals:
             out = azft_at_terminal(command, cwd=faulty, columns=columns).plain
             assert max(len(line) for line in out.splitlines()) <= columns
             assert "data-empty-content" in "".join(line.strip() for line in out.splitlines())
+
+    def test_columns_wrap_what_is_piped_and_cut_nothing_off(self, faulty: Path) -> None:
+        wide, narrow = (azft("check", cwd=faulty, COLUMNS=columns).out for columns in (None, "40"))
+        assert max(map(len, narrow.splitlines())) <= 40
+        assert set(re.findall(r"[a-z]{3,}", wide)) <= set(re.findall(r"[a-z]{3,}", narrow))
 
     def test_without_a_terminal_a_finding_stays_on_one_line(self, faulty: Path) -> None:
         lines = azft("check", cwd=faulty).out.splitlines()
