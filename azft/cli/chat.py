@@ -37,7 +37,7 @@ class Settings(TypedDict):
 
 @click.command(epilog=EPILOG)
 @click.argument("what", required=False, callback=options.not_empty)
-@click.option("--latest", is_flag=True, help="Take the newest run of this folder.")
+@options.latest
 @click.option(
     "--endpoint",
     metavar="NAME",

@@ -75,6 +75,10 @@ job_file = click.option(
 """`--from-azureml`"""
 
 
+latest = click.option("--latest", is_flag=True, help="In place of RUN: the newest run of this folder.")
+"""`--latest`, wherever a run is named; `down` has none, because what is ended is to be named."""
+
+
 def run(command: Command) -> Command:
     """The run's name as an argument, or `--latest`; the command gets the run itself as `run`.
 
@@ -85,19 +89,21 @@ def run(command: Command) -> Command:
     def wrapper(*args: Any, run_name: str | None, latest: bool, **kwargs: Any) -> Any:
         return command(*args, run=find_run(run_name, latest, kwargs.get("access")), **kwargs)
 
-    click.option("--latest", is_flag=True, help="Take the newest run of this folder.")(wrapper)
+    latest(wrapper)
     click.argument("run_name", required=False, metavar="[RUN]", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
-def named_run(command: Command) -> Command:
-    """The run's name as an argument that must be given, for commands with arguments behind it; otherwise as `run`."""
+def run_and_names(command: Command) -> Command:
+    """As `run`, with names of something of the run's behind it, which the command gets as `names`."""
 
     @wraps(command)
-    def wrapper(*args: Any, run_name: str, **kwargs: Any) -> Any:
-        return command(*args, run=find_run(run_name, False, kwargs.get("access")), **kwargs)
+    def wrapper(*args: Any, words: tuple[str, ...], latest: bool, **kwargs: Any) -> Any:
+        run_name, names = (None, words) if latest or not words else (words[0], words[1:])
+        return command(*args, run=find_run(run_name, latest, kwargs.get("access")), names=names, **kwargs)
 
-    click.argument("run_name", metavar="RUN", callback=not_empty)(wrapper)
+    latest(wrapper)
+    click.argument("words", nargs=-1, metavar="[RUN] [NAME]...", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
