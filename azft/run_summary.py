@@ -56,7 +56,7 @@ def summarize(run: Run) -> RunSummary:
         mode=plan["mode"],
         created=plan["created"],
         started=run.started(),
-        model=plan["model"]["description"],
+        model=run.model,
         stand_in=plan["model"]["kind"] == "stand-in",
         folder=str(_short(run.folder)),
         training=_training(run),

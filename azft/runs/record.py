@@ -95,6 +95,13 @@ class Run:
         return self._read("plan.json")
 
     @property
+    def model(self) -> str:
+        """What is tuned: as the plan has it, but a registry's model with the version that the job was given."""
+        planned = self.plan["model"]
+        given = self.azure.get("model") if self.remote and planned["kind"] == "registry" else None
+        return str(given or planned["description"])
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as resolved."""
         return self._read("recipe.json")

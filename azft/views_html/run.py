@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from azft.views_html.findings import findings
 from azft.views_html.parts import Html, badge, code, details, element, facts, join, page, table
-from azft.words import MODES, duration, place, plural
+from azft.words import MODES, duration, model_name, place, plural
 
 if TYPE_CHECKING:
     from azft.runs import Run, Status
@@ -28,11 +28,11 @@ _SAMPLES = 5
 def show(run: Run) -> str:
     """All that is known of a run."""
     status, plan = run.status(), run.plan
-    model = plan["model"]
-    stand_in = badge("stand-in", "warning") if model["kind"] == "stand-in" else ""
+    model = model_name(run.model)
+    stand_in = badge("stand-in", "warning") if plan["model"]["kind"] == "stand-in" else ""
     rows: list[tuple[str, object]] = [
         ("mode", MODES.get(plan["mode"], plan["mode"])),
-        ("model", join([stand_in, " ", model["description"]]) if stand_in else model["description"]),
+        ("model", join([stand_in, " ", model]) if stand_in else model),
         ("folder", code(place(run.folder))),
     ]
     if run.remote and (link := run.azure.get("studio_url")):
