@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from azft.cli.render import FORMATS, Output
+from azft.cli.render import FORMATS, Output, note
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -139,7 +139,10 @@ def given_flags(flags: Mapping[str, str]) -> list[str]:
 
 
 def azure(command: Command) -> Command:
-    """Which workspace of Azure ML, and whose sign-in; the command gets them as one argument `access`."""
+    """Which workspace of Azure ML, and whose sign-in; the command gets them as one argument `access`.
+
+    Waits that Azure, or its sign-in, asks for are said on standard error, where nobody else listens for them.
+    """
 
     @wraps(command)
     def wrapper(
@@ -151,8 +154,10 @@ def azure(command: Command) -> Command:
         **kwargs: Any,
     ) -> Any:
         from azft.azureml.connection import Access
+        from azft.azureml.patience import telling
 
-        return command(*args, access=Access(subscription, resource_group, workspace, auth), **kwargs)
+        with telling(_tell_wait):
+            return command(*args, access=Access(subscription, resource_group, workspace, auth), **kwargs)
 
     click.option(
         "--auth",
@@ -166,3 +171,10 @@ def azure(command: Command) -> Command:
     click.option("-g", "--resource-group", help="Its resource group.")(wrapper)
     click.option("--subscription", help="Its subscription's id.")(wrapper)
     return wrapper  # type: ignore[return-value]
+
+
+def _tell_wait(event: Mapping[str, Any]) -> None:
+    from azft.cli.azure_words import words
+
+    if text := words(event):
+        note(text)
