@@ -66,6 +66,6 @@ def get(name: str, output: Output) -> None:
     from azft.cli import views
 
     folder = str(api.get_model(name, progress=note))
-    output.show({"name": name, "folder": folder}, lambda: views.text(folder))
+    output.show({"name": name, "folder": folder}, lambda: views.line(folder))
     if output.is_table:
         note(f"In the recipe: model: {name}")

@@ -26,6 +26,7 @@ __all__ = [
     "generic",
     "heading",
     "indent",
+    "line",
     "place",
     "plural",
     "size",
@@ -56,6 +57,13 @@ def text(value: Any, style: str = "") -> Text:
     if isinstance(value, float):
         return Text(f"{value:.6g}", style=style)
     return Text(clean(str(value)), style=style)
+
+
+def line(value: Any) -> RenderableType:
+    """A line that is taken as it is, by a shell for one: a terminal may break it, azft doesn't."""
+    whole = text(value)
+    whole.no_wrap, whole.overflow = True, "ignore"
+    return Group(whole)  # by itself a console would make another text of it
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> RenderableType:
