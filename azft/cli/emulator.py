@@ -58,11 +58,13 @@ def command(root: Path | None, port: int | None, wanted: tuple[str, ...], output
 
     from azft.emulator import Emulator, EmulatorBusyError, Settings
     from azft.errors import UsageError
+    from azft.execution.ranks import own_module
     from azft.extras import needs
 
     # The emulator knows nothing of azft: it is told what command lines train and answer for it.
-    workers = {name: (sys.executable, "-m", f"azft.rehearsal.{name}") for name in ("trainer", "server")}
-    settings = Settings(trainer_command=workers["trainer"], server_command=workers["server"])
+    settings = Settings(
+        trainer_command=own_module("azft.rehearsal.trainer"), server_command=own_module("azft.rehearsal.server")
+    )
     try:
         with needs("emulator", "The emulator"):
             emulator = Emulator(root, settings=settings, port=port)
@@ -98,9 +100,11 @@ def _make_ready(emulator: Emulator, wanted: tuple[str, ...]) -> list[str]:
 
 
 def _view(variables: dict[str, str]) -> RenderableType:
-    from rich.text import Text
+    from rich.console import Group
 
-    return Text("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+    from azft.cli import views
+
+    return Group(*(views.line(f"export {name}={shlex.quote(value)}") for name, value in variables.items()))
 
 
 def _on_signals() -> Event:
