@@ -34,10 +34,14 @@ whole run on one that is started and ended for it: azft submit --rehearse.
 @click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
     help="Keep the state in this folder, so that the next start goes on from it. Without it, all is forgotten.",
 )
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Listen on this port; by default last time's, or a free one."
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Listen on this port; by default last time's, or a free one.",
 )
 @click.option(
     "--for",

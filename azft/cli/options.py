@@ -131,6 +131,13 @@ AZURE_FLAGS = {
 """Parameter -> the flag of `azure` that sets it."""
 
 
+def place_in_help(parameter: click.Parameter) -> int:
+    """Sorts what a command takes as every help lists it: its own options, which workspace, and the output's form."""
+    if parameter.name in ("output_format", "query"):
+        return 2
+    return int(parameter.name in AZURE_FLAGS)
+
+
 def given_flags(flags: Mapping[str, str]) -> list[str]:
     """Which of these flags (by their parameters) stand on the command line; the environment's values are no flags."""
     context = click.get_current_context()
@@ -167,9 +174,14 @@ def azure(command: Command) -> Command:
         show_default=True,
         help="Whose sign-in to use in Azure; AZFT_AUTH sets the default.",
     )(wrapper)
-    click.option("-w", "--workspace", help="Azure ML workspace; else AZUREML_WORKSPACE_NAME, config.json, az.")(wrapper)
-    click.option("-g", "--resource-group", help="Its resource group.")(wrapper)
-    click.option("--subscription", help="Its subscription's id.")(wrapper)
+    click.option("--subscription", metavar="ID", help="Its subscription.")(wrapper)
+    click.option("-g", "--resource-group", metavar="NAME", help="Its resource group.")(wrapper)
+    click.option(
+        "-w",
+        "--workspace",
+        metavar="NAME",
+        help="Azure ML workspace; else AZUREML_WORKSPACE_NAME, config.json, az.",
+    )(wrapper)
     return wrapper  # type: ignore[return-value]
 
 

@@ -13,6 +13,7 @@ import click
 from azft.cli import options
 from azft.cli.render import Output, note
 from azft.errors import ExitCode, UsageError
+from azft.words import MODES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,14 +24,14 @@ EPILOG = """\b
 Example:
   $ azft plan --out plan.json
   run        linden-bakery-3f2a91c0
-  mode       local: this machine, nothing is sent, nothing is billed
+  mode       local: on this machine; nothing is sent, nothing is billed
   model      a stand-in: the architecture of Phi-4-mini-instruct, made tiny
   trains     lora, rank 16: 106 K of 1.4 M weights (7.7 %) of the stand-in
   steps      prepare, finetune, evaluate, package
   ...
   $ azft submit plan.json
   $ azft plan --mode maas --payload       # what Azure would get, to the byte
-  $ azft plan --mode maap --check-remote     # and what the account says of it
+  $ azft plan --mode maap --check-remote  # and what the account says of it
 
 \b
 A saved plan is carried out exactly, or refused (exit code 3) when recipe,
@@ -66,8 +67,8 @@ def command(
 ) -> int:
     """Show what a run of the recipe would do, with every default filled in.
 
-    Nothing is started, sent or billed, and no account is asked but with --check-remote. Exit code 5 when a finding
-    would stop the run.
+    Nothing is started, sent or billed; only --check-remote asks the account. Exit code 5 when a finding would stop the
+    run.
     """
     from azft import api
     from azft.files import write_bytes
@@ -148,13 +149,12 @@ def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:
         from azft.cli.plan_azure import view as azure_view
 
         return azure_view(plan, plan.target, overrides)
-    mode = "local: on this machine; nothing is sent, nothing is billed"
     model = Text(plan.model.description, style="bold yellow" if plan.model.kind == "stand-in" else "")
     processes = f", finetune on {plan.processes} processes" if plan.processes > 1 else ""
     head = views.facts(
         [
             ("run", plan.run_name),
-            ("mode", mode),
+            ("mode", MODES[plan.mode]),
             ("model", model),
             ("trains", plan.trainable_words),
             ("steps", ", ".join(step.name for step in plan.steps) + processes),

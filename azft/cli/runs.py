@@ -29,8 +29,8 @@ Example:
 \b
 What other machines started in Azure:
   $ azft runs --remote
-  run              state    mode  started           by        job
-  support-3f2a91c0 Running  maap  2026-11-24 03:40  an owner  support-3f2a91c0
+  run            state    mode  started           by        job
+  sums-3f2a91c0  Running  maap  2026-11-24 03:40  an owner  sums-3f2a91c0
 """
 
 
