@@ -6,6 +6,7 @@ labels are added. Everything that a recipe's plan would find wrong is found here
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -171,7 +172,7 @@ class _JobFile:
             maap["compute"] = self.compute
         if self._tier() == "low-priority":
             maap["tier"] = "low-priority"
-        training = {"epochs": number} if (number := _number(told.get("num_train_epochs"))) else {}
+        training = {"epochs": number} if (number := _number(told.get("num_train_epochs"), most=1000)) else {}
         model = self._local("model")
         recipe = Recipe.model_validate(
             {
@@ -185,6 +186,9 @@ class _JobFile:
                 "modes": {"maap": maap},
             }
         )
+        if rate := _number(told.get("learning_rate")):  # past the bounds of a recipe's, too, so that it is warned of
+            training_section = recipe.training.model_copy(update={"learning_rate": rate})
+            recipe = recipe.model_copy(update={"training": training_section})
         places: dict[KeyPath, str] = {
             ("model",): "model",
             ("data", "train"): "training_data",
@@ -194,8 +198,11 @@ class _JobFile:
             ("modes", "maap", "instance_types"): "resources",
             ("modes", "maap", "tier"): "queue_settings",
             ("modes",): "type",
+            ("training", "learning_rate"): "hyperparameters.learning_rate",
         }
-        lines = {place: line for place, key in places.items() if (line := self.lines.get((key,))) is not None}
+        lines = {
+            place: line for place, key in places.items() if (line := self.lines.get(tuple(key.split(".")))) is not None
+        }
         return RecipeFile(recipe=recipe, path=self.path, lines=lines)
 
     def _tier(self) -> str:
@@ -238,6 +245,10 @@ class _JobFile:
             found += machine_findings(recipe_file, machines)
         if self.task == "chat-completion" and any(entry.role == "train" for entry in inputs):
             found += data_check_findings(recipe_file, located, own=False)
+        else:  # no rows here to check
+            from azft.data_check import learning_rate_findings  # numpy and msgspec; see `data_check_findings`
+
+            found += learning_rate_findings(recipe_file)
         return put_together(
             recipe_file,
             mode,
@@ -308,12 +319,12 @@ class _JobFile:
             yield self._finding("hyperparameters", "no-hyperparameters", Severity.INFO, message)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any, *, most: float = math.inf) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return number if 0 < number <= 1000 else None
+    return number if 0 < number <= most and math.isfinite(number) else None
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ from azft.data.template_trial import TemplateTrial
 from azft.errors import AzftError, FindingsError, MissingDependencyError
 from azft.extras import needs
 from azft.findings import Finding, Severity, by_severity
+from azft.recipe import RATE_ABOVE, RATE_BELOW
 from azft.recipe_file import RecipeFile
 from azft.tasks import TASKS
 
@@ -55,7 +56,8 @@ def _check(
         context_length=model.context_length if model else None,
     )
     modules = module_findings(recipe_file, materialize(model)) if renderer is not None and model is not None else ()
-    return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules, *_unsuited(recipe_file)])))
+    own = [*_unsuited(recipe_file), *learning_rate_findings(recipe_file)]
+    return replace(report, findings=tuple(by_severity([*report.findings, *found, *modules, *own])))
 
 
 def _unsuited(recipe_file: RecipeFile) -> Iterator[Finding]:
@@ -64,6 +66,23 @@ def _unsuited(recipe_file: RecipeFile) -> Iterator[Finding]:
     for key, message, fix in TASKS[recipe.task].refusals(recipe.technique, recipe.distribution):
         line = recipe_file.line_of(*key.split("."))
         yield Finding("task-unsuited", Severity.ERROR, message, fix, str(recipe_file.path), line)
+
+
+def learning_rate_findings(recipe_file: RecipeFile) -> Iterator[Finding]:
+    """A warning of a rate so far from the usual one that the model forgets all it knows, or learns nothing."""
+    recipe = recipe_file.recipe
+    rate, usual = recipe.learning_rate, recipe.usual_learning_rate
+    times = round(max(rate / usual, usual / rate), 3)
+    if times <= (RATE_ABOVE if rate > usual else RATE_BELOW):
+        return
+    where, what = ("above", "forgets what it knows") if rate > usual else ("below", "learns next to nothing")
+    message = (
+        f"A learning rate of {rate:g} is {times:,.0f} times {where} the usual {usual:g} of {recipe.technique.name} for "
+        f"{recipe.task}: the model {what}."
+    )
+    fix = f"Say {usual:g}, or leave training.learning_rate out."
+    line = recipe_file.line_of("training", "learning_rate")
+    yield Finding("training-learning-rate", Severity.WARNING, message, fix, str(recipe_file.path), line)
 
 
 def _trial(renderer: Renderer) -> TemplateTrial:

@@ -146,6 +146,8 @@ class Text:
         if last:
             said = (part for part in (f"{self.run.name}: {status.state}", status.message) if part)
             self._say(". ".join(said))
+            for finding in self.run.findings():
+                self._say(str(finding))
 
     def _say(self, line: str) -> None:
         sys.stdout.write(line + "\n")
@@ -161,7 +163,7 @@ def _parts(run: Run, status: Status, progress: Progress, outage: str) -> list[Ht
     if progress.latest:
         parts.append(element("p", page.training(progress)))
     if status.state is RunState.COMPLETED:
-        parts.append(page.evaluation(run.evaluation()))
+        parts.append(page.outcome(run))
     return parts
 
 

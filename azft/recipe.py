@@ -86,6 +86,9 @@ class Data(Section):
 
 
 _RATES = ", ".join(f"{kind.default_learning_rate:.0e} {name}" for name, kind in TECHNIQUES.items()).replace("e-0", "e-")
+RATE_ABOVE, RATE_BELOW = 100, 1000
+"""How many times above or below its default a learning rate is warned of. T5's own, 1e-3 for whole models
+(arXiv:1910.10683, section 3.1.2), is 50 times above; far below it, a run learns little, but spoils nothing."""
 _LOWER_RATES = "".join(
     f"; for {name} 1/{task.rate_divisor} of that" for name, task in TASKS.items() if task.rate_divisor > 1
 )
@@ -99,7 +102,11 @@ class Training(Section):
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
     learning_rate: float | None = Field(
-        None, gt=0, lt=10, description=f"Peak learning rate; by default the technique's: {_RATES}{_LOWER_RATES}."
+        None,
+        gt=0,
+        lt=10,
+        description=f"Peak learning rate; by default the technique's: {_RATES}{_LOWER_RATES}. More than "
+        f"{RATE_ABOVE} times above the default or {RATE_BELOW} times below it is warned of.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after warm-up: to zero by a cosine or a line, or not at all."
@@ -369,10 +376,15 @@ class Recipe(Section):
         return TASKS[self.task].metrics if self.evaluation.generate_rows else ()
 
     @property
-    def learning_rate(self) -> float:
-        """The peak learning rate: the recipe's, else the technique's default over the task's divisor."""
+    def usual_learning_rate(self) -> float:
+        """Where the peak learning rate starts: the technique's default over the task's divisor."""
         rate = self.technique.default_learning_rate / TASKS[self.task].rate_divisor
-        return self.training.learning_rate or float(f"{rate:.6g}")  # 5e-07, and not 5.000000000000001e-07
+        return float(f"{rate:.6g}")  # 5e-07, and not 5.000000000000001e-07
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate: the recipe's, else the usual one."""
+        return self.training.learning_rate or self.usual_learning_rate
 
     @property
     def model_name(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from azft.findings import Finding
 from azft.runs import Run
 
 
@@ -31,12 +32,14 @@ class RunSummary:
     training: dict[str, Any] | None
     evaluation: dict[str, Any] | None
     outputs: dict[str, str]
+    findings: tuple[Finding, ...] = ()
+    """What is to be said of the result."""
     azure: dict[str, Any] | None = None
     """Where in Azure it runs, and when its record here was last brought up to date; None for a run on this machine."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {**asdict(self), "findings": [finding.to_dict() for finding in self.findings]}
 
 
 def summarize(run: Run) -> RunSummary:
@@ -53,11 +56,12 @@ def summarize(run: Run) -> RunSummary:
         mode=plan["mode"],
         created=plan["created"],
         started=run.started(),
-        model=plan["model"]["description"],
+        model=run.model,
         stand_in=plan["model"]["kind"] == "stand-in",
         folder=str(_short(run.folder)),
         training=_training(run),
         evaluation=run.evaluation(),
+        findings=run.findings(),
         outputs={name: str(_short(path)) for name, path in run.outputs().items()},
         azure=_azure(run) if run.remote else None,
     )

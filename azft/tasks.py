@@ -69,14 +69,19 @@ class Task:
         """Whether a model without a chat template can't do it; others are asked in plain text where they have none."""
         return self.rendering in ("chat", "pair")
 
-    @property
-    def truncation(self) -> str:
-        """Where data.long_rows: truncate cuts a row that is too long, after "it is cut"."""
-        return {
+    def fate(self, long_rows: Literal["drop", "truncate", "split", "error"]) -> str:
+        """What becomes of a row that is too long, after "it is", by data.long_rows; "" where it stops the run."""
+        where = {
             "text": "off at the end, or in the prompt where it has one",
             "prompt": "in the prompt",
             "pair": "in the prompt",
         }.get(self.rendering or "", "off at the end")
+        return {
+            "drop": "left out",
+            "truncate": f"cut {where}",
+            "split": "cut into pieces",
+            "error": "",
+        }[long_rows]
 
     def rendering_for(self, kind: str) -> str | None:
         """The rendering for a kind of model (`azft.data.model_folder.ModelKind`); None where it can't do the task."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 MODES = {
@@ -10,6 +11,9 @@ MODES = {
     "maap": "maap: machines of your Azure ML workspace",
 }
 """What each mode means."""
+
+
+_REGISTRY_MODEL = re.compile(r"azureml://registries/([^/]+)/models/([^/]+)/(versions|labels)/([^/]+)")
 
 
 def plural(count: int, noun: str) -> str:
@@ -43,3 +47,17 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def minute(written: str) -> str:
+    """A record's time (UTC, ISO 8601) to the minute: `2026-11-24 03:40`."""
+    return written[:16].replace("T", " ")
+
+
+def model_name(identifier: str) -> str:
+    """A registry's model by its name; whatever else names a model, as it is."""
+    if (found := _REGISTRY_MODEL.fullmatch(identifier)) is None:
+        return identifier
+    registry, name, kind, which = found.groups()
+    label = "the newest version" if which == "latest" else f"the version labelled {which}"
+    return f"{name}, {f'version {which}' if kind == 'versions' else label} in the registry {registry}"

@@ -34,8 +34,13 @@ What holds for every command:
   says what it wants, or sets `AZFT_OUTPUT`. A table that is piped is not wrapped, cut off or coloured. `tsv` has values
   only, a line a row, no header.
 - `--query` takes a [JMESPath](https://jmespath.org) expression and works on the data of every form.
+- RUN is a run's name, or the start of it where only one run starts so. Every command that takes a run takes `--latest`
+  in its place, the newest run of this folder; `cancel`, too, because `resume` goes on with what it stopped. `down`
+  doesn't: what it ends doesn't come back, so it is named, or all of it (`--all`).
 - `submit` and `resume` with `-o json` write one event a line as it happens; the last one has `"event": "result"`, or
   `"event": "error"` with the exit code.
+- A narrow terminal breaks no name and no path that has room on a line: columns of words give way, and where that isn't
+  enough, each row stands under its name.
 - `NO_COLOR`, `FORCE_COLOR`, `COLUMNS` and `TERM=dumb` are honoured.
 - Nothing is asked without a terminal; the error names the option to give.
 - An error says what happened, where, and what to do. `--debug` (or `AZFT_DEBUG=1`) adds the traceback, with secrets

@@ -246,3 +246,18 @@ def test_other_jobs_are_not_taken(tmp_path: Path, text: str) -> None:
     assert "az ml job create" in error.value.fix
     with pytest.raises(UsageError, match="can't be read"):
         plan_job_file(tmp_path / "gone.yml")
+
+
+@pytest.mark.parametrize(("rate", "warned"), [("0.00002", False), ("0.5", True), ("15", True), ("none", False)])
+def test_a_learning_rate_far_from_the_usual_one_is_warned_of_at_its_line(
+    rate: str, warned: bool, tmp_path: Path
+) -> None:
+    changes = {"training_data": "azureml:rows:1", "hyperparameters": {"learning_rate": rate}}
+    plan = planned(tmp_path, **changes)
+    found = [finding for finding in plan.findings if finding.code == "training-learning-rate"]
+    assert len(found) == warned
+    for finding in found:
+        assert "hyperparameters.learning_rate" in finding.fix
+        lines = (tmp_path / "job.yml").read_text().splitlines()
+        assert finding.line is not None
+        assert "learning_rate" in lines[finding.line - 1]

@@ -10,6 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import azft
+from azft.data_check import learning_rate_findings
+from tests.helpers.azure_recipes import MODES, SECTIONS, azure_recipe, codes
 from tests.helpers.tokens import tokenizer_folder
 
 GOOD = {"messages": [{"role": "user", "content": "Are you open?"}, {"role": "assistant", "content": "Yes, we are."}]}
@@ -98,3 +100,47 @@ def test_a_module_that_shares_its_weights_can_not_be_trained_whole_and_is_told_b
     assert [(f.code, f.message.split("`")[1], f.line) for f in found] == [
         ("technique-shared-module", name, 5) for name in refused
     ]
+
+
+RATES = [
+    # technique, task's divisor, rate, what of it is said
+    ("lora", 1, 0.5, "2,500 times above"),
+    ("lora", 1, 0.02, None),  # a hundredfold: still a choice
+    ("full", 1, 9.9, "495,000 times above"),
+    ("full", 1, 1e-9, "20,000 times below"),
+    ("prompt-tuning", 1, 0.3, None),  # the paper's
+    ("lora", 40, 1e-3, "200 times above"),  # preferences are tuned at a fortieth
+    ("lora", 40, 2e-4, None),
+]
+
+
+@pytest.mark.parametrize(("technique", "divisor", "rate", "said"), RATES)
+def test_a_learning_rate_far_from_the_usual_one_is_a_warning_at_its_line(
+    technique: str, divisor: int, rate: float, said: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    task = "chat-completion" if divisor == 1 else "preference-tuning"
+    file.write_text(
+        f"name: x\ntask: {task}\nmodel: m\ndata: {{train: t.jsonl}}\ntechnique: {{name: {technique}}}\n"
+        f"training:\n  epochs: 1\n  learning_rate: {rate}\n"
+    )
+    found = list(learning_rate_findings(azft.load_recipe(file)))
+    assert len(found) == (said is not None)
+    for finding in found:
+        assert said is not None
+        assert said in finding.message
+        assert (finding.code, finding.severity, finding.line) == ("training-learning-rate", "warning", 8)
+        assert "leave training.learning_rate out" in finding.fix
+
+
+def test_a_rate_that_the_recipe_leaves_out_is_never_far(tmp_path: Path) -> None:
+    assert not list(learning_rate_findings(azft.load_recipe(recipe(tmp_path, [GOOD]))))
+
+
+@pytest.mark.parametrize("target", ["local", *SECTIONS])
+def test_the_rate_is_warned_of_wherever_the_recipe_runs(target: str, tmp_path: Path) -> None:
+    file = azure_recipe(tmp_path, "maas" if target == "local" else target, training={"learning_rate": 9.9})
+    plan = azft.plan(file, MODES.get(target, "local"))
+    assert "training-learning-rate" in codes(plan, "warning")
+    assert not plan.has_errors
+    assert "training-learning-rate" in {finding.code for finding in azft.check(file).findings}

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from azft.azureml.errors import ServiceUnavailableError, SignInError
-from azft.azureml.patience import renewable
+from azft.azureml import patience
+from azft.azureml.errors import Answer, ServiceUnavailableError, SignInError, unavailable
 from azft.errors import AzftError, UsageError
 from azft.extras import needs
 from azft.redact import redact
@@ -42,6 +42,7 @@ AUTH: dict[str, tuple[str, str, str]] = {
 }
 """`--auth` -> azure-identity's class, whose sign-in it is, and what to do when it fails."""
 
+_WHAT = "Signing in"
 _MARGIN = 300.0
 _REFUSED = re.compile(r"AADSTS\d+|az login|azd auth login")
 """Signs of a sign-in that is over, and not of a service that does not answer."""
@@ -80,22 +81,32 @@ def make_credential(auth: str = "default") -> Credential:
     if auth == "device-code":
         options["prompt_callback"] = _show_code
     hush("azure.identity")  # it warns of each failure besides raising it
-    kind = getattr(identity, AUTH[auth][0])
-    return Credential(auth, lambda: kind(**options))
+    kind, waits = getattr(identity, AUTH[auth][0]), Waits()
+    asks_az = auth == "cli"  # which sends nothing itself, and takes no such options
+    return Credential(auth, lambda: kind(**options, **({} if asks_az else waits.options())), waits=waits)
 
 
 class Credential:
     """A token credential as Azure's SDKs expect one. `auth` says which."""
 
-    def __init__(self, auth: str, make: Callable[[], Any], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        auth: str,
+        make: Callable[[], Any],
+        *,
+        clock: Callable[[], float] = time.time,
+        waits: Waits | None = None,
+    ) -> None:
+        """`make` gives azure-identity's credential, whose waits are `waits`."""
         self.auth = auth
+        self._waits = waits or Waits()
         self._make = make
         self._made: Any = None
         self._tokens: dict[tuple[str, ...], Any] = {}
         self._lock = threading.Lock()
         self._clock = clock
         self._signed_in = False
-        renewable.add(self)
+        patience.renewable.add(self)
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
         """A token for the scopes. Raises `SignInError` that lists what was tried."""
@@ -120,6 +131,7 @@ class Credential:
     def _ask(self, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
         from azure.core.exceptions import ClientAuthenticationError
 
+        self._waits.begin()
         try:
             if self._made is None:
                 self._made = self._make()
@@ -128,6 +140,10 @@ class Credential:
             raise
         except (ClientAuthenticationError, ValueError) as error:  # ValueError: what it needs is not set
             self._made = None  # it remembers an outage for a minute, and would not even ask again
+            if self._waits.gave_up is not None:  # a chain of credentials makes another error of it
+                raise self._waits.gave_up from None
+            if self._waits.answer.status == 429:
+                raise unavailable(self._waits.answer, _WHAT) from None
             if is_outage(str(error)):
                 raise outage_error(self.auth, str(error)) from None
             if self._signed_in and not _REFUSED.search(str(error)):
@@ -137,6 +153,42 @@ class Credential:
             raise sign_in_error(self.auth, str(error)) from None
         self._signed_in = True
         return token
+
+
+class Waits:
+    """azure-identity's waits between its own attempts: told, on azft's clock, and no longer than any request's."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        """What came back last; without a status, nothing did."""
+        self.gave_up: ServiceUnavailableError | None = None
+        self._deadline = 0.0
+
+    def begin(self) -> None:
+        """A token is asked for."""
+        self.answer, self.gave_up = Answer(), None
+        self._deadline = patience.clock().now() + patience.default_patience().limit
+
+    def options(self) -> dict[str, Any]:
+        """What azure-identity's credentials are made with."""
+        from azure.core.pipeline.transport import RequestsTransport
+
+        transport = RequestsTransport()
+        transport.sleep = self.sleep
+        return {"transport": transport, "raw_response_hook": self._answered}
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises `ServiceUnavailableError` where that would take too long."""
+        time_is = patience.clock()
+        if time_is.now() + seconds > self._deadline:
+            self.gave_up = unavailable(self.answer, _WHAT)
+            raise self.gave_up
+        patience.tell_wait(_WHAT, self.answer, seconds)
+        self.answer = Answer()
+        time_is.sleep(seconds)
+
+    def _answered(self, response: Any) -> None:
+        self.answer = Answer(status=int(response.http_response.status_code))
 
 
 def is_outage(words: str) -> bool:

@@ -200,9 +200,7 @@ def translate(error: BaseException, what: str) -> AzftError:
     known = find_refusal(answer)
     beneath = answer.sentence
     if answer.unclear and (known is None or known.kind is not LimitError):
-        return ServiceUnavailableError(
-            f"{what} failed: {_silence(answer)}.", fix=_again(answer, beneath), answer=answer
-        )
+        return unavailable(answer, what)
     if known is not None and (answer.status in {401, 403} or not issubclass(known.kind, MissingRoleError)):
         action = re.search(r"perform action '([^']+)'", answer.words)
         lacking = f" (for {action.group(1)})" if action and issubclass(known.kind, MissingRoleError) else ""
@@ -219,6 +217,13 @@ def translate(error: BaseException, what: str) -> AzftError:
     if answer.status == 409:
         return ConflictError(f"{what} failed: the name is taken, or it is being changed.", fix=beneath, answer=answer)
     return ServiceError(f"{what} failed: Azure refuses the request.", fix=beneath, answer=answer)
+
+
+def unavailable(answer: Answer, what: str) -> ServiceUnavailableError:
+    """The error of an answer that says nothing of what was asked for."""
+    return ServiceUnavailableError(
+        f"{what} failed: {_silence(answer)}.", fix=_again(answer, answer.sentence), answer=answer
+    )
 
 
 def find_refusal(answer: Answer) -> Refusal | None:

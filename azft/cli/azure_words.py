@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from azft.cli.views import duration, size
+from azft.words import duration, size
 
 Event = Mapping[str, Any]
 

@@ -24,7 +24,6 @@ Example:
 
 \b
 Without --prompt it is a conversation: an empty line or Ctrl-D ends it.
-WHAT is a run's name (or the start of it), or a model folder with a / in it.
 """
 
 
@@ -36,22 +35,28 @@ class Settings(TypedDict):
 
 
 @click.command(epilog=EPILOG)
-@click.argument("what", required=False, callback=options.not_empty)
-@click.option("--latest", is_flag=True, help="Take the newest run of this folder.")
+@click.argument("what", required=False, metavar="[RUN]", callback=options.not_empty)
+@options.latest
 @click.option(
     "--endpoint",
     metavar="NAME",
     callback=options.not_empty,
-    help="Talk to an endpoint in Azure instead (azft deploy makes one).",
+    help="In place of RUN: an endpoint in Azure (azft deploy makes one).",
 )
 @click.option("--prompt", help="Say this, show the answer, and end. `-` reads it from standard input.")
 @click.option("--system", help="A system turn that comes first.")
 @click.option(
-    "--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Most tokens in an answer."
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=256,
+    show_default=True,
+    help="Most tokens in an answer.",
 )
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
+    metavar="X",
     default=0.0,
     show_default=True,
     help="0 always takes the likeliest token.",
@@ -69,7 +74,10 @@ def command(
     access: Any,
     output: Output,
 ) -> None:
-    """Talk to the model that a run made, to a model folder, or to an endpoint in Azure."""
+    """Talk to the model that a run made, to a model folder, or to an endpoint in Azure.
+
+    RUN is a run's name, or the start of it; or a model folder, with a / in it. With --endpoint there is none.
+    """
     from azft import api
 
     if prompt is None and not is_interactive():

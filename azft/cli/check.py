@@ -36,9 +36,17 @@ recipe itself is not valid. In CI: azft check -o json > findings.json
 @click.command(epilog=EPILOG)
 @options.recipe
 @click.option(
-    "--near-duplicates/--no-near-duplicates", default=True, help="Look for rows that are almost the same; costs time."
+    "--near-duplicates/--no-near-duplicates",
+    default=True,
+    show_default=True,
+    help="Look for rows that are almost the same; costs time.",
 )
-@click.option("--processes", type=click.IntRange(min=1), help="Processes that read the files; by default one a core.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that read the files; by default one a core.",
+)
 @options.output
 def command(
     recipe: str, overrides: tuple[str, ...], near_duplicates: bool, processes: int | None, output: Output

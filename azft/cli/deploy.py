@@ -35,9 +35,15 @@ and for runs of this machine. Deploying twice gives the same endpoint.
 @options.azure
 @options.run
 @click.option("--name", help="Name of the endpoint; by default the run's, made short.")
-@click.option("--kind", type=click.Choice(["serverless", "mlflow", "vllm"]), help="How to serve it.")
+@click.option(
+    "--kind",
+    type=click.Choice(["serverless", "mlflow", "vllm"]),
+    help="How to serve it; by default as the run wants it.",
+)
 @click.option("--instance-type", metavar="SIZE", help="VM size of the instances; else what the registry recommends.")
-@click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option(
+    "--instances", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many of them."
+)
 @options.output
 def command(
     run: Any,

@@ -44,8 +44,8 @@ it twice is fine.
 def command(what: str | None, everything: bool, dry_run: bool, yes: bool, access: Any, output: Output) -> int:
     """End what azft started in Azure: jobs, endpoints, clusters, marketplace subscriptions.
 
-    RUN is a run's name (or the start of it), or the name of an endpoint, job or cluster. Each thing is asked to end and
-    looked at until it is gone.
+    RUN is a run's name (or the start of it), or the name of an endpoint, job or cluster; there is no --latest, because
+    what is ended is to be named. Each thing is asked to end and looked at until it is gone.
     """
     from azft import api
     from azft.azureml.ending import exit_code

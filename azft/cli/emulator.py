@@ -34,10 +34,14 @@ whole run on one that is started and ended for it: azft submit --rehearse.
 @click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
     help="Keep the state in this folder, so that the next start goes on from it. Without it, all is forgotten.",
 )
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Listen on this port; by default last time's, or a free one."
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Listen on this port; by default last time's, or a free one.",
 )
 @click.option(
     "--for",
@@ -58,11 +62,13 @@ def command(root: Path | None, port: int | None, wanted: tuple[str, ...], output
 
     from azft.emulator import Emulator, EmulatorBusyError, Settings
     from azft.errors import UsageError
+    from azft.execution.ranks import own_module
     from azft.extras import needs
 
     # The emulator knows nothing of azft: it is told what command lines train and answer for it.
-    workers = {name: (sys.executable, "-m", f"azft.rehearsal.{name}") for name in ("trainer", "server")}
-    settings = Settings(trainer_command=workers["trainer"], server_command=workers["server"])
+    settings = Settings(
+        trainer_command=own_module("azft.rehearsal.trainer"), server_command=own_module("azft.rehearsal.server")
+    )
     try:
         with needs("emulator", "The emulator"):
             emulator = Emulator(root, settings=settings, port=port)
@@ -98,9 +104,11 @@ def _make_ready(emulator: Emulator, wanted: tuple[str, ...]) -> list[str]:
 
 
 def _view(variables: dict[str, str]) -> RenderableType:
-    from rich.text import Text
+    from rich.console import Group
 
-    return Text("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+    from azft.cli import views
+
+    return Group(*(views.line(f"export {name}={shlex.quote(value)}") for name, value in variables.items()))
 
 
 def _on_signals() -> Event:

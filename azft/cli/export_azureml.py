@@ -28,14 +28,20 @@ parameters, components and environments. It can be moved and kept.
 
 @click.command(epilog=EPILOG)
 @options.recipe
-@click.option("--mode", type=click.Choice(["maas", "maap"]), default="maap", show_default=True, help="Which job.")
+@click.option(
+    "--mode",
+    type=click.Choice(["maas", "maap"]),
+    default="maap",
+    show_default=True,
+    help="Where it is to run: on Azure's serverless fine-tuning, or on your own machines in Azure ML.",
+)
 @click.option(
     "--out",
     required=True,
     type=click.Path(file_okay=False),
     metavar="DIR",
     callback=options.not_empty,
-    help="A new folder.",
+    help="Write into this new folder.",
 )
 @options.output
 def command(recipe: str, overrides: tuple[str, ...], mode: str, out: str, output: Output) -> int:

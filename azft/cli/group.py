@@ -70,8 +70,11 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        from azft.cli.options import place_in_help
+
         command = import_module(entry.module).command
         assert isinstance(command, click.Command)
+        command.params.sort(key=place_in_help)
         return command
 
     def resolve_command(

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 LIST_EPILOG = """\b
 Example:
   $ azft models list
-  model                 parameters  context  licence     here
-  Phi-4-mini-instruct                131072  MIT         no
-  smollm2-135m-instruct               8192   Apache-2.0  yes
+  model                  architecture      context  licence     here
+  Phi-4-mini-instruct    Phi3ForCausalLM    131072  MIT         no
+  smollm2-135m-instruct  LlamaForCausalLM     8192  Apache-2.0  yes
 """
 
 GET_EPILOG = """\b
@@ -54,7 +54,7 @@ def _view(models: list[dict[str, object]]) -> RenderableType:
     return views.table(("model", "architecture", "context", "licence", "here"), rows, right=("context",))
 
 
-@command.command("get", epilog=GET_EPILOG)
+@command.command("get", epilog=GET_EPILOG, short_help="Bring a model's real weights to this machine.")
 @click.argument("name")
 @options.output
 def get(name: str, output: Output) -> None:
@@ -66,6 +66,6 @@ def get(name: str, output: Output) -> None:
     from azft.cli import views
 
     folder = str(api.get_model(name, progress=note))
-    output.show({"name": name, "folder": folder}, lambda: views.text(folder))
+    output.show({"name": name, "folder": folder}, lambda: views.line(folder))
     if output.is_table:
         note(f"In the recipe: model: {name}")

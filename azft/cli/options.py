@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from azft.cli.render import FORMATS, Output
+from azft.cli.render import FORMATS, Output, note
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,6 +75,10 @@ job_file = click.option(
 """`--from-azureml`"""
 
 
+latest = click.option("--latest", is_flag=True, help="In place of RUN: the newest run of this folder.")
+"""`--latest`, wherever a run is named; `down` has none, because what is ended is to be named."""
+
+
 def run(command: Command) -> Command:
     """The run's name as an argument, or `--latest`; the command gets the run itself as `run`.
 
@@ -85,19 +89,21 @@ def run(command: Command) -> Command:
     def wrapper(*args: Any, run_name: str | None, latest: bool, **kwargs: Any) -> Any:
         return command(*args, run=find_run(run_name, latest, kwargs.get("access")), **kwargs)
 
-    click.option("--latest", is_flag=True, help="Take the newest run of this folder.")(wrapper)
+    latest(wrapper)
     click.argument("run_name", required=False, metavar="[RUN]", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
-def named_run(command: Command) -> Command:
-    """The run's name as an argument that must be given, for commands with arguments behind it; otherwise as `run`."""
+def run_and_names(command: Command) -> Command:
+    """As `run`, with names of something of the run's behind it, which the command gets as `names`."""
 
     @wraps(command)
-    def wrapper(*args: Any, run_name: str, **kwargs: Any) -> Any:
-        return command(*args, run=find_run(run_name, False, kwargs.get("access")), **kwargs)
+    def wrapper(*args: Any, words: tuple[str, ...], latest: bool, **kwargs: Any) -> Any:
+        run_name, names = (None, words) if latest or not words else (words[0], words[1:])
+        return command(*args, run=find_run(run_name, latest, kwargs.get("access")), names=names, **kwargs)
 
-    click.argument("run_name", metavar="RUN", callback=not_empty)(wrapper)
+    latest(wrapper)
+    click.argument("words", nargs=-1, metavar="[RUN] [NAME]...", callback=not_empty)(wrapper)
     return wrapper  # type: ignore[return-value]
 
 
@@ -125,6 +131,13 @@ AZURE_FLAGS = {
 """Parameter -> the flag of `azure` that sets it."""
 
 
+def place_in_help(parameter: click.Parameter) -> int:
+    """Sorts what a command takes as every help lists it: its own options, which workspace, and the output's form."""
+    if parameter.name in ("output_format", "query"):
+        return 2
+    return int(parameter.name in AZURE_FLAGS)
+
+
 def given_flags(flags: Mapping[str, str]) -> list[str]:
     """Which of these flags (by their parameters) stand on the command line; the environment's values are no flags."""
     context = click.get_current_context()
@@ -133,7 +146,10 @@ def given_flags(flags: Mapping[str, str]) -> list[str]:
 
 
 def azure(command: Command) -> Command:
-    """Which workspace of Azure ML, and whose sign-in; the command gets them as one argument `access`."""
+    """Which workspace of Azure ML, and whose sign-in; the command gets them as one argument `access`.
+
+    Waits that Azure, or its sign-in, asks for are said on standard error, where nobody else listens for them.
+    """
 
     @wraps(command)
     def wrapper(
@@ -145,8 +161,10 @@ def azure(command: Command) -> Command:
         **kwargs: Any,
     ) -> Any:
         from azft.azureml.connection import Access
+        from azft.azureml.patience import telling
 
-        return command(*args, access=Access(subscription, resource_group, workspace, auth), **kwargs)
+        with telling(_tell_wait):
+            return command(*args, access=Access(subscription, resource_group, workspace, auth), **kwargs)
 
     click.option(
         "--auth",
@@ -156,7 +174,19 @@ def azure(command: Command) -> Command:
         show_default=True,
         help="Whose sign-in to use in Azure; AZFT_AUTH sets the default.",
     )(wrapper)
-    click.option("-w", "--workspace", help="Azure ML workspace; else AZUREML_WORKSPACE_NAME, config.json, az.")(wrapper)
-    click.option("-g", "--resource-group", help="Its resource group.")(wrapper)
-    click.option("--subscription", help="Its subscription's id.")(wrapper)
+    click.option("--subscription", metavar="ID", help="Its subscription.")(wrapper)
+    click.option("-g", "--resource-group", metavar="NAME", help="Its resource group.")(wrapper)
+    click.option(
+        "-w",
+        "--workspace",
+        metavar="NAME",
+        help="Azure ML workspace; else AZUREML_WORKSPACE_NAME, config.json, az.",
+    )(wrapper)
     return wrapper  # type: ignore[return-value]
+
+
+def _tell_wait(event: Mapping[str, Any]) -> None:
+    from azft.cli.azure_words import words
+
+    if text := words(event):
+        note(text)

@@ -30,8 +30,7 @@ size, and by its MD5 where Azure has one, before it gets its name.
 
 @click.command(epilog=EPILOG)
 @options.azure
-@options.named_run
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@options.run_and_names
 @click.option(
     "--download",
     "folder",

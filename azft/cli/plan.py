@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 from azft.cli import options
 from azft.cli.render import Output, note
 from azft.errors import ExitCode, UsageError
+from azft.words import MODES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,14 +24,14 @@ EPILOG = """\b
 Example:
   $ azft plan --out plan.json
   run        linden-bakery-3f2a91c0
-  mode       local: this machine, nothing is sent, nothing is billed
+  mode       local: on this machine; nothing is sent, nothing is billed
   model      a stand-in: the architecture of Phi-4-mini-instruct, made tiny
   trains     lora, rank 16: 106 K of 1.4 M weights (7.7 %) of the stand-in
   steps      prepare, finetune, evaluate, package
   ...
   $ azft submit plan.json
   $ azft plan --mode maas --payload       # what Azure would get, to the byte
-  $ azft plan --mode maap --check-remote     # and what the account says of it
+  $ azft plan --mode maap --check-remote  # and what the account says of it
 
 \b
 A saved plan is carried out exactly, or refused (exit code 3) when recipe,
@@ -64,17 +67,18 @@ def command(
 ) -> int:
     """Show what a run of the recipe would do, with every default filled in.
 
-    Nothing is started, sent or billed, and no account is asked but with --check-remote. Exit code 5 when a finding
-    would stop the run.
+    Nothing is started, sent or billed; only --check-remote asks the account. Exit code 5 when a finding would stop the
+    run.
     """
     from azft import api
     from azft.files import write_bytes
 
-    plan = make_plan(recipe, overrides, mode, job_file)
-    if check_remote:
-        plan = api.check_remote(plan, access=access)
-    if out is not None:
-        write_bytes(Path(out), plan.to_json())
+    with _nothing_passes_for_the_new_plan(out):
+        plan = make_plan(recipe, overrides, mode, job_file)
+        if check_remote:
+            plan = api.check_remote(plan, access=access)
+        if out is not None:
+            write_bytes(Path(out), plan.to_json())
     if payload:
         # JSON is what it is; the table of a person who asked for it is that JSON.
         show = Output("json", output.query) if output.is_table else output
@@ -82,8 +86,24 @@ def command(
     else:
         output.show(plan.model_dump(mode="json"), lambda: view(plan, overrides))
     if out is not None:
-        note(f"Saved as {out}. Carry it out with: azft submit {out}")
+        ready = f"Carry it out with: azft submit {out}"
+        then = "Its errors stand in the way of carrying it out." if plan.has_errors else ready
+        note(f"Saved the plan of {plan.run_name} ({plan.mode}) as {out}. {then}")
     return ExitCode.CHECK_FAILED if plan.has_errors else ExitCode.DONE
+
+
+@contextmanager
+def _nothing_passes_for_the_new_plan(out: str | None) -> Iterator[None]:
+    """Say of an older plan in the file that it is still there, when no new one comes: it is another run's."""
+    try:
+        yield
+    except BaseException:
+        if out is not None and (older := _read_plan(Path(out))) is not None:
+            from azft.plan import HASH_CHARACTERS
+
+            name = f"{older['name']}-{str(older['hash'])[:HASH_CHARACTERS]}"
+            note(f"{out} still holds the older plan of {name} ({older['mode']}): nothing was saved.")
+        raise
 
 
 def make_plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str | None) -> Plan:
@@ -92,7 +112,7 @@ def make_plan(recipe: str, overrides: tuple[str, ...], mode: str, job_file: str 
     from azft.recipe_file import load_recipe
 
     if job_file is None:
-        if recipe.endswith(".json") and _is_plan(Path(recipe)):
+        if recipe.endswith(".json") and _read_plan(Path(recipe)) is not None:
             raise UsageError(f"{recipe} is a plan already.", fix=f"See it: azft submit {recipe} --dry-run")
         return api.plan(load_recipe(recipe, overrides=overrides), mode)
     if overrides:
@@ -109,12 +129,13 @@ def require_mode(plan: Plan, mode: str, file: str) -> None:
         raise UsageError(f"{file} is for mode {plan.mode}, not {mode}.", fix=fix)
 
 
-def _is_plan(file: Path) -> bool:
+def _read_plan(file: Path) -> dict[str, Any] | None:
+    """What a file holds, of any version of azft, when it is a plan."""
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"hash", "recipe_sha256"} <= found.keys()
+        return None
+    return found if isinstance(found, dict) and {"name", "mode", "hash", "recipe_sha256"} <= found.keys() else None
 
 
 def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:
@@ -128,13 +149,12 @@ def view(plan: Plan, overrides: tuple[str, ...] = ()) -> RenderableType:
         from azft.cli.plan_azure import view as azure_view
 
         return azure_view(plan, plan.target, overrides)
-    mode = "local: on this machine; nothing is sent, nothing is billed"
     model = Text(plan.model.description, style="bold yellow" if plan.model.kind == "stand-in" else "")
     processes = f", finetune on {plan.processes} processes" if plan.processes > 1 else ""
     head = views.facts(
         [
             ("run", plan.run_name),
-            ("mode", mode),
+            ("mode", MODES[plan.mode]),
             ("model", model),
             ("trains", plan.trainable_words),
             ("steps", ", ".join(step.name for step in plan.steps) + processes),

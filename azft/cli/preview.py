@@ -34,7 +34,9 @@ stands in double brackets.
 
 @click.command(epilog=EPILOG)
 @options.recipe
-@click.option("--rows", type=click.IntRange(min=1), default=3, show_default=True, help="How many rows to show.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="How many rows to show."
+)
 @options.output
 def command(recipe: str, overrides: tuple[str, ...], rows: int, output: Output) -> int:
     """Show rows as the model will see them, and which tokens it learns from.

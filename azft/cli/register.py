@@ -32,7 +32,7 @@ registered itself is found and shown. A run of this machine is uploaded.
 @click.command(epilog=EPILOG)
 @options.azure
 @options.run
-@click.option("--name", help="Name of the model in the workspace, instead of the recipe's.")
+@click.option("--name", help="Name of the model in the workspace; by default the recipe's.")
 @options.output
 def command(run: Any, name: str | None, access: Any, output: Output) -> None:
     """Register a run's model in the Azure ML workspace.

@@ -68,13 +68,13 @@ class Output:
 
 
 def write(renderable: RenderableType, *, stderr: bool = False) -> None:
-    """Print something for a person. Without a terminal: no colour, no wrapping, no trailing spaces."""
+    """Print something for a person. Without a terminal: no colour, no trailing spaces, wrapped if COLUMNS says so."""
     screen = console(stderr=stderr)
     if screen.is_terminal:
-        screen.print(renderable)
+        screen.print(renderable, crop=False)
         return
     with screen.capture() as capture:
-        screen.print(renderable, soft_wrap=True)
+        screen.print(renderable, soft_wrap=screen.width == UNLIMITED, crop=False)
     lines = capture.get().rstrip("\n").split("\n")
     _print("\n".join(line.rstrip() for line in lines), sys.stderr if stderr else sys.stdout)
 
@@ -91,8 +91,10 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     file = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() or os.environ.get("COLUMNS") else UNLIMITED
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    if file.isatty() or os.environ.get("COLUMNS"):
+        return Console(file=file, highlight=False, markup=False, emoji=False)
+    # With a height, too, or rich takes TERM=dumb for 80 columns.
+    return Console(file=file, width=UNLIMITED, height=25, highlight=False, markup=False, emoji=False)
 
 
 def is_interactive() -> bool:

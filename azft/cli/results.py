@@ -10,6 +10,7 @@ from azft.cli.progress import watcher
 from azft.cli.render import Output, note, write
 from azft.data.model_folder import is_pipeline, reading_class
 from azft.errors import AzftError, ExitCode
+from azft.words import MODES, minute, model_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from azft.plan import Plan
     from azft.run_summary import RunSummary
     from azft.runs import Run
+
+
+_AZURE = {"workspace": "workspace", "job": "job", "studio": "studio_url"}
+"""What a person reads -> what the summary calls it."""
 
 
 def announce(plan: Plan, output: Output, *, again: bool = False) -> None:
@@ -40,7 +45,8 @@ def refresh(run: Run, access: Any) -> None:
     try:
         api.refresh(run, access=access)
     except UnreachableError as error:
-        known = f"What follows was known at {when}." if (when := run.refreshed()) else "Nothing newer is known."
+        when = run.refreshed()
+        known = f"What follows was known at {minute(when)} UTC." if when else "Nothing newer is known."
         note(f"{error.message} {known}")
 
 
@@ -77,8 +83,9 @@ def view(summary: RunSummary) -> RenderableType:
     state = Text(summary.state, style=styles.get(summary.state, "cyan"))
     if summary.step and summary.state != "Completed":
         state += Text(f" in {summary.step}")
-    rows: list[tuple[str, Any]] = [("run", summary.name), ("state", state), ("mode", summary.mode)]
-    rows.append(("model", Text(summary.model, style="yellow" if summary.stand_in else "")))
+    rows: list[tuple[str, Any]] = [("run", summary.name), ("state", state)]
+    rows.append(("mode", MODES.get(summary.mode, summary.mode)))
+    rows.append(("model", Text(model_name(summary.model), style="yellow" if summary.stand_in else "")))
     if summary.message:
         rows.append(("message", summary.message))
     if summary.training:
@@ -86,12 +93,16 @@ def view(summary: RunSummary) -> RenderableType:
         training.take(summary.training)
         rows.append(("training", training.words()))
     if summary.azure:
-        rows += [(name.replace("_", " "), value) for name, value in summary.azure.items() if value]
+        rows += [(name, summary.azure[key]) for name, key in _AZURE.items() if summary.azure[key]]
+        if when := summary.azure["refreshed"]:
+            rows.append(("as of", f"{minute(when)} UTC"))
     rows.append(("folder", summary.folder))
     rows += [(f"  {name}", path) for name, path in summary.outputs.items()]
     parts: list[RenderableType] = [views.facts(rows)]
     if summary.evaluation:
         parts += [Text(""), _evaluation(summary.evaluation)]
+    if summary.findings:
+        parts += [Text(""), views.findings(summary.findings)]
     if summary.fix:
         parts += [Text(""), views.text(summary.fix)]
     return Group(*parts)

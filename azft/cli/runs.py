@@ -9,6 +9,7 @@ import click
 from azft.cli import options
 from azft.cli.render import Output, note
 from azft.errors import AzftError, ExitCode
+from azft.words import minute
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,8 +29,8 @@ Example:
 \b
 What other machines started in Azure:
   $ azft runs --remote
-  run              state    mode  started           by        job
-  support-3f2a91c0 Running  maap  2026-11-24 03:40  an owner  support-3f2a91c0
+  run            state    mode  started           by        job
+  sums-3f2a91c0  Running  maap  2026-11-24 03:40  an owner  sums-3f2a91c0
 """
 
 
@@ -76,7 +77,7 @@ def _view(summaries: list[RunSummary]) -> RenderableType:
 def _remote_view(found: list[RemoteRun]) -> RenderableType:
     from azft.cli import views
 
-    rows = [(r.name, r.state, r.mode, _minute(r.created), r.started_by, r.job) for r in found]
+    rows = [(r.name, r.state, r.mode, minute(r.created), r.started_by, r.job) for r in found]
     return views.table(("run", "state", "mode", "started", "by", "job"), rows)
 
 
@@ -87,11 +88,6 @@ def _row(summary: RunSummary) -> list[object]:
         summary.name,
         summary.state,
         summary.mode,
-        _minute(summary.started),
+        summary.started and minute(summary.started),
         *(f"{loss:.3f}" if loss is not None else None for loss in losses),
     ]
-
-
-def _minute(time: str | None) -> str | None:
-    """`2026-11-24 03:40`, as in the record: UTC."""
-    return time and time[:16].replace("T", " ")

@@ -37,8 +37,6 @@ LEAST_ROWS = 10
 PARALLEL_FROM = 64 << 20
 """Bytes of splittable files from which several processes are worth their start of 0.2 s."""
 _PIECE = 32 << 20
-FATES = {"drop": "is left out", "truncate": "is cut {truncation}", "split": "is cut into pieces", "error": ""}
-"""What becomes of a long row, by data.long_rows, with the task's `truncation`; "" stops the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +126,9 @@ def check_data(
 
 def _fate(recipe: Recipe) -> str:
     """What becomes of a long row, and who says so; "" stops the run."""
-    fate = FATES[recipe.long_rows].format(truncation=TASKS[recipe.task].truncation)
-    return fate if recipe.data.long_rows is not None else f"{fate} ({recipe.task}'s default)"
+    fate = TASKS[recipe.task].fate(recipe.long_rows)
+    said = "" if recipe.data.long_rows is not None else f" ({recipe.task}'s default)"
+    return f"is {fate}{said}" if fate else ""
 
 
 def check_files(

@@ -10,13 +10,6 @@ from azft.tasks import TASKS
 
 SAMPLES = 5
 """Findings of one kind that are listed for a file."""
-_FATES = {
-    "drop": "left out",
-    "truncate": "cut {truncation}",
-    "split": "cut into pieces that each see only themselves",
-}
-
-
 _LONGER = "Raise training.max_length, shorten them, or choose another data.long_rows."
 
 
@@ -80,7 +73,7 @@ def context_is_shorter(max_length: int, context: int) -> Finding:
 def about_split(split: str, counts: Counts, file: str, limit: int, task: str, long_rows: LongRows) -> Iterator[Finding]:
     """What became of a split's rows, where that isn't obvious."""
     if counts.long_rows:
-        fate = _FATES[long_rows].format(truncation=TASKS[task].truncation)
+        fate = TASKS[task].fate(long_rows)
         if long_rows == "truncate" and counts.dropped_long:
             fate += f", but {counts.dropped_long:,} left out, which would be too long without its text too"
         yield Finding(

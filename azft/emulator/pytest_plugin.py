@@ -6,7 +6,6 @@ the emulator behaves. What trains and answers for it are azft's own stand-ins, w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,15 @@ import pytest
 
 from azft.emulator.app import Emulator
 from azft.emulator.settings import Settings
+from azft.execution.ranks import own_module
 
 
 @pytest.fixture
 def azure_emulator_settings() -> Settings:
     """The settings of the fixture `azure_emulator`."""
     return Settings(
-        trainer_command=(sys.executable, "-m", "azft.rehearsal.trainer"),
-        server_command=(sys.executable, "-m", "azft.rehearsal.server"),
+        trainer_command=own_module("azft.rehearsal.trainer"),
+        server_command=own_module("azft.rehearsal.server"),
     )
 
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import azft
+
 _DROPPED = (
     "AZUREML_RUN_ID",
     "PYTHONPATH",
@@ -68,6 +70,14 @@ def python_folder(folder: Path) -> Path:
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
     script.chmod(0o755)
     return folder
+
+
+def own_module(name: str) -> tuple[str, ...]:
+    """The command line of a module of this very azft, also of one that isn't installed.
+
+    Steps inherit no PYTHONPATH, so it names where it is; for what plays a part of Azure, never for a job's own code.
+    """
+    return ("env", f"PYTHONPATH={Path(azft.__file__).parent.parent}", sys.executable, "-m", name)
 
 
 def command_line(command: str, *, processes: int) -> list[str]:

@@ -95,7 +95,7 @@ class AzureMode:
         """See `Mode.resume`. Starts a second job of the run, which finds the first one's checkpoints."""
         tell = on_event or ignore
         connection = self._connect(run)
-        self._look(connection, run)  # an outage is an error here: what was last known may be long over
+        self._refresh_surely(connection, run)  # an outage is an error here: what was last known may be long over
         state = run.state
         if not run.azure["submitted"]:
             self._start(connection, run, self._plan_of(run), force=False, tell=tell)
@@ -117,7 +117,7 @@ class AzureMode:
 
         watching.refresh(self._connect(run), run)
 
-    def _look(self, connection: Connection, run: Run) -> None:
+    def _refresh_surely(self, connection: Connection, run: Run) -> None:
         """As `refresh`, for who decides by it: what was last known, which will do to be shown, is not enough."""
         from azft.azureml import watching
 
@@ -127,14 +127,21 @@ class AzureMode:
                 fix="Do the same again when that one is done.",
             )
 
+    def _refresh_if_reachable(self, run: Run) -> None:
+        """Bring the record up to date if Azure answers; else it says what was last known."""
+        try:
+            self.refresh(run)
+        except UnreachableError:
+            return
+
     def status(self, run: Run) -> Status:
         """See `Mode.status`."""
-        self._look_again(run)
+        self._refresh_if_reachable(run)
         return run.status()
 
     def logs(self, run: Run, step: str, offset: int = 0) -> tuple[list[str], int]:
         """See `Mode.logs`."""
-        self._look_again(run)
+        self._refresh_if_reachable(run)
         return run.log(step, offset)
 
     def cancel(self, run: Run) -> None:
@@ -143,7 +150,7 @@ class AzureMode:
         from azft.azureml.resources import Resources
 
         connection = self._connect(run)
-        self._look(connection, run)
+        self._refresh_surely(connection, run)
         if not run.state.active:
             return
         resources, job = Resources(connection), str(run.azure["job"])
@@ -173,13 +180,6 @@ class AzureMode:
             if wanted is not None and wanted.lower() != actual.lower():
                 raise UsageError(f"Run {run.name} is in the {part} {actual}, not {wanted}.", fix="Leave that flag out.")
         return self.access.connect(workspace)
-
-    def _look_again(self, run: Run) -> None:
-        """Bring the record up to date if Azure answers; else it says what was last known."""
-        try:
-            self.refresh(run)
-        except UnreachableError:
-            return
 
     def _is_done(self, plan: Plan) -> bool:
         latest, _ = self.store.latest(plan.run_name, plan.hash)
@@ -334,7 +334,7 @@ class AzureMode:
         watcher = Watcher(run)
         try:
             if adopted:  # of a job that was just started the answer says all there is
-                self._look_again(run)
+                self._refresh_if_reachable(run)
                 tell({"event": "run-adopted", "run": run.name, "state": str(run.state), "folder": str(run.folder)})
             status = run.status()
             if wait and status.state.active:

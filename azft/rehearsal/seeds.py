@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from azft.catalog.vm_sizes import vm_sizes
 from azft.emulator import Emulator, Request
 from azft.emulator.identity import issue
 from azft.errors import AzftError
+from azft.execution.ranks import own_module
 from azft.pipeline import quiet_sdk
 from azft.plan import Plan, Target
 from azft.recipe import Recipe
@@ -161,14 +161,14 @@ def trainer_command_line(pipeline: SystemPipeline) -> str:
     return " ".join(parts)
 
 
-def trainer_command() -> list[str]:
+def trainer_command() -> tuple[str, ...]:
     """The command line that plays the fine-tuning service."""
-    return [sys.executable, "-m", "azft.rehearsal.trainer"]
+    return own_module("azft.rehearsal.trainer")
 
 
-def server_command() -> list[str]:
+def server_command() -> tuple[str, ...]:
     """The command line that plays a model's server."""
-    return [sys.executable, "-m", "azft.rehearsal.server"]
+    return own_module("azft.rehearsal.server")
 
 
 def _is_for_the_trainer(name: str, entry: SystemInput) -> bool:

@@ -71,7 +71,7 @@ class Rehearsal:
             _current.close()
         self._claim()
         try:
-            settings = Settings(trainer_command=tuple(trainer_command()), server_command=tuple(server_command()))
+            settings = Settings(trainer_command=trainer_command(), server_command=server_command())
             self._emulator = Emulator(self.home / "azure", settings=settings)
             self._emulator.start()
             self._enter(self._emulator.environment())

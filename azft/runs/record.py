@@ -36,6 +36,7 @@ from azft.files import append_line, read_lines, write_json
 from azft.redact import redact
 
 if TYPE_CHECKING:
+    from azft.findings import Finding
     from azft.runs.progress import Progress
 
 _LOCK_PATIENCE = 0.3
@@ -92,6 +93,13 @@ class Run:
     def plan(self) -> dict[str, Any]:
         """The plan, as JSON."""
         return self._read("plan.json")
+
+    @property
+    def model(self) -> str:
+        """What is tuned: as the plan has it, but a registry's model with the version that the job was given."""
+        planned = self.plan["model"]
+        given = self.azure.get("model") if self.remote and planned["kind"] == "registry" else None
+        return str(given or planned["description"])
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -217,6 +225,12 @@ class Run:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said of the result of a run that ended: a held-out loss that rose, for one."""
+        from azft.runs.outcome import outcome_findings
+
+        return outcome_findings(self)
 
     def samples(self) -> list[dict[str, Any]]:
         """Answers of base and tuned model to held-out prompts: `prompt`, `base`, `tuned`, `reference`."""

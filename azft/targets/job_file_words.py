@@ -38,6 +38,7 @@ _KEYS = {
     "data.validation": "validation_data",
     "data.train": "training_data",
     "training.max_length": "hyperparameters.max_seq_length",
+    "training.learning_rate": "hyperparameters.learning_rate",
     "training.epochs": "hyperparameters.num_train_epochs",
 }
 _KEY = re.compile(rf"(?<![\w/.-])({'|'.join(map(re.escape, _KEYS))})(?![\w/-]|\.\w)")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from azft.views_html.findings import findings
 from azft.views_html.parts import Html, badge, code, details, element, facts, join, page, table
-from azft.words import MODES, duration, place, plural
+from azft.words import MODES, duration, model_name, place, plural
 
 if TYPE_CHECKING:
     from azft.runs import Run, Status
@@ -27,11 +28,11 @@ _SAMPLES = 5
 def show(run: Run) -> str:
     """All that is known of a run."""
     status, plan = run.status(), run.plan
-    model = plan["model"]
-    stand_in = badge("stand-in", "warning") if model["kind"] == "stand-in" else ""
+    model = model_name(run.model)
+    stand_in = badge("stand-in", "warning") if plan["model"]["kind"] == "stand-in" else ""
     rows: list[tuple[str, object]] = [
         ("mode", MODES.get(plan["mode"], plan["mode"])),
-        ("model", join([stand_in, " ", model["description"]]) if stand_in else model["description"]),
+        ("model", join([stand_in, " ", model]) if stand_in else model),
         ("folder", code(place(run.folder))),
     ]
     if run.remote and (link := run.azure.get("studio_url")):
@@ -44,7 +45,7 @@ def show(run: Run) -> str:
         facts(rows),
         steps(progress),
         element("p", training(progress)) if progress.latest else Html(),
-        evaluation(run.evaluation()),
+        outcome(run),
         samples(run.samples()),
         details(plural(len(outputs), "output"), facts(outputs)) if outputs else Html(),
     )
@@ -79,6 +80,12 @@ def training(progress: Progress) -> str:
     if _number(latest, "tokens_per_second"):
         words.append(f"{latest['tokens_per_second']:,.0f} tokens/s")
     return ", ".join(words)
+
+
+def outcome(run: Run) -> Html:
+    """Base and tuned model beside each other, and what is to be said of it."""
+    said = run.findings()
+    return join([evaluation(run.evaluation()), findings(said) if said else Html()])
 
 
 def evaluation(found: dict[str, Any] | None) -> Html:

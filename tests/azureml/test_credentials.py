@@ -80,7 +80,7 @@ def test_the_default_never_opens_a_browser(monkeypatch: pytest.MonkeyPatch) -> N
     credential = make_credential()
     with pytest.raises(AttributeError):  # there is no credential behind it, which does not matter here
         credential.get_token(ARM)
-    assert given == {"exclude_interactive_browser_credential": True}
+    assert given["exclude_interactive_browser_credential"] is True
 
 
 class Counting:
@@ -179,6 +179,47 @@ def test_attempts_are_read_without_their_secrets() -> None:
 def test_a_managed_identity_gets_a_token_from_its_endpoint(azure: Azure) -> None:
     assert make_credential("managed-identity").get_token("https://ml.azure.com/.default").token.count(".") == 2
     assert len(azure.sent("GET", "/identity/token")) == 1
+
+
+@pytest.mark.parametrize("auth", ["default", "managed-identity"])
+def test_a_sign_in_that_is_asked_to_wait_says_so_before_it_waits(auth: str, azure: Azure) -> None:
+    azure.fault("throttled", path="/identity/token", times=2, params={"retry_after": 30})
+    told: list[dict[str, Any]] = []
+    with patience.telling(told.append):
+        assert make_credential(auth).get_token(ARM).token
+    wait = {"event": "waiting", "what": "Signing in", "status": 429, "asked": True, "seconds": 30.0, "at_most": False}
+    assert told == [wait, wait]
+    assert azure.time.slept == [30.0, 30.0]
+
+
+@pytest.mark.parametrize(("times", "seconds", "slept"), [(1, 600, []), (-1, 50, [50.0, 50.0])])
+@pytest.mark.parametrize("auth", ["default", "managed-identity"])
+def test_a_sign_in_waits_no_longer_than_any_other_request(
+    auth: str, times: int, seconds: int, slept: list[float], azure: Azure
+) -> None:
+    azure.fault("throttled", path="/identity/token", times=times, params={"retry_after": seconds})
+    with pytest.raises(ServiceUnavailableError, match=r"Signing in failed: Azure is throttling requests") as error:
+        make_credential(auth).get_token(ARM)
+    assert "az login" not in error.value.fix
+    assert azure.time.slept == slept
+
+
+def test_a_sign_in_that_is_throttled_to_the_end_is_an_outage(azure: Azure) -> None:
+    azure.fault("throttled", path="/identity/token", times=-1, params={"retry_after": 5})
+    with pytest.raises(ServiceUnavailableError, match="throttling") as error:
+        make_credential().get_token(ARM)
+    assert error.value.exit_code is ExitCode.FAILURE
+    assert azure.time.slept == [5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("auth", list(AUTH))
+def test_every_way_can_be_made(auth: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.setenv(name, "00000000-0000-0000-0000-000000000001")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "token")
+    credential = make_credential(auth)
+    credential._made = credential._make()
+    credential.close()
 
 
 @pytest.mark.parametrize(("words", "kind"), [("no answer", ServiceUnavailableError), ("AADSTS700082", SignInError)])

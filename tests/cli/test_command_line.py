@@ -130,6 +130,42 @@ def test_a_run_is_never_guessed(tmp_path: Path) -> None:
         assert azft(command, "a", "--latest", cwd=tmp_path).code == 2
 
 
+RUNS = ("status", "logs", "outputs", "cancel", "resume", "chat", "register", "deploy")
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_every_command_that_takes_a_run_takes_the_newest_too(command: str, tmp_path: Path) -> None:
+    result = azft(command, "--latest", *(["--prompt", "x"] if command == "chat" else []), cwd=tmp_path)
+    assert result.code == 3
+    assert "There are no runs in" in result.err
+
+
+def test_what_down_ends_is_named(tmp_path: Path) -> None:
+    assert azft("down", "--latest", cwd=tmp_path).code == 2
+
+
+def test_the_outputs_of_the_newest_run_or_of_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AZFT_HOME", str(tmp_path / ".azft"))
+    plan = {"mode": "local", "hash": "1"}
+    for name in ("bread-1", "cake-1"):
+        run = RunStore().create(name, plan=plan, recipe={})
+        for output in (f"{name}-weights", "metrics"):
+            (run.folder / "outputs" / output).mkdir(parents=True)
+
+    def listed(*args: str) -> str:
+        assert main.run(["outputs", *args, "-o", "tsv", "--query", "[].name"]) == 0
+        return capsys.readouterr().out
+
+    assert listed("--latest") == "cake-1-weights\nmetrics\n"
+    assert listed("--latest", "metrics") == "metrics\n"
+    assert listed("bread") == "bread-1-weights\nmetrics\n"
+    assert listed("bread", "metrics", "bread-1-weights") == "bread-1-weights\nmetrics\n"
+    assert main.run(["outputs"]) == 2
+    assert "add --latest" in capsys.readouterr().err
+
+
 def test_an_unforeseen_exception_is_one_line_and_debug_shows_the_traceback_without_secrets(tmp_path: Path) -> None:
     fault = "import azft.recipe_schema as s; s.json_schema = lambda: {}['password=hunter2hunter2']; "
     command = [sys.executable, "-c", fault + COMMAND[2], "schema"]

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from azft.cli import main
+from azft.execution.ranks import own_module
 
 
 @contextmanager
@@ -41,7 +42,8 @@ def test_it_prints_lines_for_a_shell_and_ends_on_ctrl_c(tmp_path: Path) -> None:
         url, bundle = shlex.split(shell.stdout)
         assert requests.get(f"{url}/_emulator/health", verify=bundle, timeout=10).json()["url"] == url
         settings = requests.get(f"{url}/_emulator/settings", verify=bundle, timeout=10).json()
-        assert settings["trainer_command"][1:] == ["-m", "azft.rehearsal.trainer"]
+        for name in ("trainer", "server"):
+            assert settings[f"{name}_command"] == list(own_module(f"azft.rehearsal.{name}"))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 0

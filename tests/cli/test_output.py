@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.helpers.terminal import azft, azft_at_terminal
+from tests.helpers.terminal import azft, azft_at_terminal, environment
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,23 @@ class TestTerminals:
             out = azft_at_terminal(command, cwd=faulty, columns=columns).plain
             assert max(len(line) for line in out.splitlines()) <= columns
             assert "data-empty-content" in "".join(line.strip() for line in out.splitlines())
+
+    def test_columns_wrap_what_is_piped_and_cut_nothing_off(self, faulty: Path) -> None:
+        wide, narrow = (azft("check", cwd=faulty, COLUMNS=columns).out for columns in (None, "40"))
+        assert max(map(len, narrow.splitlines())) <= 40
+        assert set(re.findall(r"[a-z]{3,}", wide)) <= set(re.findall(r"[a-z]{3,}", narrow))
+
+    @pytest.mark.parametrize("width", [{"TERM": "dumb"}, {"COLUMNS": "20"}])
+    def test_what_a_script_takes_whole_is_never_broken(self, width: dict[str, str]) -> None:
+        words = "export SSL_CERT_FILE=" + "x/" * 200
+        code = f"from azft.cli import render, views; render.write(views.line({words!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(**width), capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{words}\n"
+
+    def test_a_pipe_has_no_width_whatever_the_terminal(self, demo: Path) -> None:
+        assert azft("plan", cwd=demo, TERM="dumb").out == azft("plan", cwd=demo).out
 
     def test_without_a_terminal_a_finding_stays_on_one_line(self, faulty: Path) -> None:
         lines = azft("check", cwd=faulty).out.splitlines()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from azft.cli.main import run
+from azft.plan import Plan
 from tests.helpers.azure_recipes import MODES, SECTIONS, azure_recipe
 
 
@@ -128,3 +129,55 @@ def test_the_command_that_is_shown_carries_out_this_plan_and_no_other(
     assert run(["plan", path, "--mode", "maap", "--set", change]) == 0
     shown = capsys.readouterr().out
     assert f"--mode maap --set {change}" in " ".join(shown.split())
+
+
+FAILING: list[tuple[dict[str, Any], list[str], int]] = [
+    ({"model": "no-such-model"}, [], 2),
+    ({"technique": {"name": "lorra"}}, [], 2),
+    ({}, ["--set", "training.epochs=0"], 2),
+    ({}, ["--from-azureml", "none.yml"], 2),
+]
+
+
+@pytest.mark.parametrize(("changes", "more", "code"), FAILING)
+def test_a_plan_that_fails_says_that_an_older_one_is_still_in_its_file(
+    tmp_path: Path,
+    changes: dict[str, Any],
+    more: list[str],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "plan.json"
+    path = recipe(tmp_path, "azft")
+    assert run(["plan", path, "--mode", "maap", "--out", str(out)]) == 0
+    older = Plan.from_json(out.read_bytes())
+    assert f"Saved the plan of {older.run_name} (maap) as {out}." in capsys.readouterr().err
+    text = Path(path).read_text()
+    for key, value in changes.items():
+        kept = [line for line in text.splitlines() if not line.startswith(f"{key}:")]
+        text = "\n".join([*kept, f"{key}: {json.dumps(value)}", ""])
+    Path(path).write_text(text)
+    assert run(["plan", path, "--mode", "maas", "--out", str(out), *more]) == code
+    shown = capsys.readouterr().err
+    assert f"{out} still holds the older plan of {older.run_name} (maap): nothing was saved." in shown
+    assert Plan.from_json(out.read_bytes()) == older
+
+
+def test_a_plan_with_errors_is_saved_and_not_said_to_be_ready(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plan.json"
+    path = recipe(tmp_path, "maas", model="Phi-3-mini-4k-instruct")
+    assert run(["plan", path, "--mode", "maas", "--out", str(out)]) == 5
+    assert Plan.from_json(out.read_bytes()).has_errors
+    shown = capsys.readouterr().err
+    assert "Its errors stand in the way of carrying it out." in shown
+    assert "azft submit" not in shown
+
+
+def test_a_file_that_holds_no_plan_is_not_spoken_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    assert run(["plan", recipe(tmp_path, "azft", model="no-such-model"), "--out", str(out)]) == 2
+    assert "still holds" not in capsys.readouterr().err
+    assert out.read_text() == "mine"

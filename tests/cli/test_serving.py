@@ -133,3 +133,12 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert f"$ azft {command}" in shown
     assert "--workspace" in shown
+
+
+@pytest.mark.parametrize("command", [["runs", "--remote"], ["down", "--dry-run", "-o", "json"]])
+def test_a_throttled_sign_in_says_that_it_waits(
+    command: list[str], azure: Azure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    azure.emu.faults.add("throttled", path="/identity/token", params={"retry_after": 30})
+    assert azft(command) == ExitCode.DONE
+    assert "Signing in: Azure asks to wait (429); waiting 30 s\n" in capsys.readouterr().err

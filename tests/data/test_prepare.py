@@ -12,14 +12,19 @@ from typing import Any
 import orjson
 import pytest
 
+from azft.data.check import _fate
 from azft.data.dataset import open_dataset, read_manifest, verify
+from azft.data.documents import Counts, LongRows
 from azft.data.prepare import _split_off, prepare
+from azft.data.prepare_findings import about_split
 from azft.data.readers import Row
 from azft.data.split import choose_validation, place_of
 from azft.data.tokenizer import load_tokenizer
 from azft.errors import FindingsError, MissingDependencyError
 from azft.files import sha256_tree
 from azft.parameters import PrepareParameters
+from azft.recipe import Recipe
+from azft.tasks import TASKS
 from tests.helpers.tokens import tokenizer_folder
 
 WORDS = "apple fox dog river stone light cloud seven eleven Paris"
@@ -259,3 +264,16 @@ def test_rows_that_are_all_too_long_are_answered_with_the_key_that_lets_them_in(
         run(model, tmp_path / "d", files, max_length=8)
     assert "t.jsonl: No row is left for train: each has more than 8 tokens." in str(caught.value)
     assert caught.value.fix.startswith("Raise training.max_length")
+
+
+@pytest.mark.parametrize("long_rows", ["drop", "truncate", "split"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_check_foretells_what_becomes_of_long_rows_in_the_words_of_the_prepare_step(
+    task: str, long_rows: LongRows
+) -> None:
+    fate = TASKS[task].fate(long_rows)
+    counts = Counts(rows=9, documents=8, long_rows=2)
+    said = [f.message for f in about_split("train", counts, "t", 16, task, long_rows) if f.code == "data-long-rows"]
+    assert said == [f"2 of 9 rows for train have more than 16 tokens: {fate}."]
+    recipe = {"name": "x", "task": task, "model": "m", "data": {"train": "t", "long_rows": long_rows}}
+    assert _fate(Recipe.model_validate(recipe)) == f"is {fate}"

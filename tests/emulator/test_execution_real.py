@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ import azft
 from azft.catalog import materialize
 from azft.emulator import Emulator, Settings, registry, run_metrics
 from azft.emulator.workspace import workspace_guid
+from azft.execution.ranks import own_module
 from azft.pipeline import build_pipeline, write_parameters
 from azft.recipe_file import load_recipe
 from azft.staging import stage_code
@@ -37,8 +37,8 @@ CHAT = {"messages": [{"role": "user", "content": "When do you open?"}], "max_tok
 @pytest.fixture
 def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     settings = Settings(
-        trainer_command=(sys.executable, "-m", "azft.rehearsal.trainer"),
-        server_command=(sys.executable, "-m", "azft.rehearsal.server"),
+        trainer_command=own_module("azft.rehearsal.trainer"),
+        server_command=own_module("azft.rehearsal.server"),
     )
     with Emulator(tmp_path / "state", settings=settings) as emulator:
         azure_sdk.lead(emulator, monkeypatch)

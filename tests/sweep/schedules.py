@@ -292,7 +292,7 @@ def as_processes() -> Iterator[None]:
     """Let two threads be as far apart as two processes: no lock in memory is shared between them."""
     from azure.ai.ml._utils import _cache_utils
 
-    from azft.azureml import connection, credentials, patience, storage
+    from azft.azureml import connection, patience, storage
     from azft.runs import record, store
 
     with pytest.MonkeyPatch.context() as patch:
@@ -301,9 +301,7 @@ def as_processes() -> Iterator[None]:
             for value in vars(owner).values():
                 if isinstance(value, functools.cached_property) and hasattr(value, "lock"):  # until Python 3.12
                     patch.setattr(value, "lock", contextlib.nullcontext())
-        own = _Renewable()
-        for module in (patience, credentials):
-            patch.setattr(module, "renewable", own)
+        patch.setattr(patience, "renewable", _Renewable())
         for module in (record, store):
             patch.setattr(module, "FileLock", Lock)
         yield
