@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azft.asking import Answer
 from azft.data.model_folder import has_model
-from azft.errors import NotFoundError
+from azft.errors import NotFoundError, UsageError
 from azft.extras import needs
 from azft.runs import Run
-from azft.tasks import TASKS
+from azft.tasks import TASKS, Task
 
 Message = dict[str, str]
 
@@ -30,6 +31,18 @@ class Chat:
     ) -> Iterator[str]:
         """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token."""
         yield from self.model.reply(list(messages), max_new_tokens=max_new_tokens, temperature=temperature)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of a row with which the model may be asked; () where it is asked in conversation alone."""
+        return tuple(self.model.reads)
+
+    def ask(self, row: Mapping[str, Any], *, max_new_tokens: int = 256, temperature: float = 0.0) -> Answer:
+        """The answer to a row: what is written, or told about it. Raises `UsageError` for columns that aren't read."""
+        if not self.reads:
+            raise UsageError("The model is asked in conversation, not with a row.", fix="Say it: --prompt TEXT")
+        answer: Answer = self.model.ask(row, max_new_tokens=max_new_tokens, temperature=temperature)
+        return answer
 
 
 def open_chat(what: Run | Path) -> Chat:
@@ -60,6 +73,11 @@ def _asking(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "task" not in recipe:
         return {}
-    task = TASKS[recipe["task"]]
-    prompt = recipe["data"].get("prompt") or task.prompt
-    return {"prompt": prompt, "column": task.columns[0].name if prompt else "", "plain": task.rendering == "text"}
+    return asking(TASKS[recipe["task"]], recipe["data"].get("prompt"))
+
+
+def asking(task: Task, prompt: str | None = None) -> dict[str, Any]:
+    """How a model of this task is asked, by the recipe's own prompt where it has one; see `_asking`."""
+    prompt = prompt or task.prompt
+    column = task.columns[0].name if prompt else ""
+    return {"prompt": prompt, "column": column, "plain": task.rendering == "text", "reads": task.reads}

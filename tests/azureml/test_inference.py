@@ -13,7 +13,7 @@ import pytest
 from azft.azureml import inference
 from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError, ServiceUnavailableError
-from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint, score_text
+from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint
 from azft.azureml.resources import Resource
 from azft.emulator.faults import ALWAYS
 from azft.errors import AzftError, ExitCode, NotFoundError, UsageError
@@ -187,26 +187,7 @@ def test_an_endpoint_that_does_not_stream_is_asked_without(azure: Azure, monkeyp
     assert asked == [True, None]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"output": "hi"},
-        ["hi"],
-        {"output": ["hi"]},
-        [{"generated_text": "hi"}],
-        {"0": "hi"},
-        {"output": [{"role": "user", "content": "yo"}, {"role": "assistant", "content": "hi"}]},
-        "hi",
-    ],
-)
-def test_every_form_of_a_score_has_its_text(answer: Any) -> None:
-    assert score_text(answer) == "hi"
-
-
 def test_answers_that_are_none_say_so() -> None:
-    for answer in ({}, [], None, 3):
-        with pytest.raises(ServiceError, match="no text"):
-            score_text(answer)
     with pytest.raises(ServiceError, match="no chat completion"):
         completion_text({"error": "x"})
     with pytest.raises(ServiceError, match="no JSON"):
