@@ -45,8 +45,11 @@ class Chat:
         return answer
 
 
-def open_chat(what: Run | Path) -> Chat:
-    """Load a run's packaged model, or a model folder. Raises `NotFoundError` when there is none."""
+def open_chat(what: Run | Path, *, task: str | None = None) -> Chat:
+    """Load a run's packaged model, or a model folder; `task`: what a folder's model was tuned for, where that is known.
+
+    Raises `NotFoundError` when there is none.
+    """
     if isinstance(what, Run):
         folder = what.outputs().get("packaged")
         if folder is None or not (has_model(folder) or (folder / "adapter").exists()):
@@ -55,15 +58,15 @@ def open_chat(what: Run | Path) -> Chat:
                 here = what.folder / "outputs"
                 fix = f"{fix}\nWhen it is done, bring it here: azft outputs {what.name} packaged --download {here}"
             raise NotFoundError(f"Run {what.name} has no model yet ({what.state}).", fix=fix)
-        stand_in, asking = what.plan["model"]["kind"] == "stand-in", _asking(what.plan["recipe"])
+        stand_in, how = what.plan["model"]["kind"] == "stand-in", _asking(what.plan["recipe"])
     else:
-        folder, stand_in, asking = what, False, {}
+        folder, stand_in, how = what, False, {} if task is None else asking(TASKS[task])
         if not folder.is_dir():
             raise NotFoundError(f"There is no model folder {folder}.", fix="See the runs: azft runs")
     with needs("train", "Chat"):
         from azft.training.generate import load_chat
     note = "This model is a stand-in: tiny, from random weights. It proves the pipeline, not the quality."
-    return Chat(folder, load_chat(folder, **asking), note if stand_in else "")
+    return Chat(folder, load_chat(folder, **how), note if stand_in else "")
 
 
 def _asking(recipe: Mapping[str, Any]) -> dict[str, Any]:

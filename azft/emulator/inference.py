@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azft.emulator import online_deployments, provisioning, serverless_endpoints
+from azft.emulator import online_deployments, provisioning, scoring, serverless_endpoints
 from azft.emulator.endpoint_keys import require_key
 from azft.emulator.http import ApiError, Request, Response, Route
 from azft.emulator.online_documents import find_endpoint
@@ -85,7 +85,11 @@ def _chat(emu: Emulator, request: Request, model: Path, name: str) -> Response:
 
 
 def _score(emu: Emulator, request: Request, model: Path) -> Response:
-    given = request.json().get("input_data")
+    body = request.json()
+    served = scoring.served_model(model)
+    if served is not None:
+        return Response(200, scoring.score(emu, model, served, body))
+    given = body.get("input_data")
     if not isinstance(given, dict) or "input_string" not in given:
         raise ApiError(400, "BadRequest", "The request needs input_data.input_string.")
     conversation = given["input_string"]
@@ -107,7 +111,7 @@ def _ask(emu: Emulator, model: Path, messages: list[dict[str, Any]], most: Any, 
         }
     except (TypeError, ValueError) as error:
         raise ApiError(400, "BadRequest", f"A parameter is no number: {error}") from None
-    return emu.part(ModelServers).ask(model, question)
+    return str(emu.part(ModelServers).ask(model, question).get("content") or "")
 
 
 def _messages(given: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from azft.azureml.scoring import Scoring, score_text, scoring_of
 from azft.catalog.system_pipelines import system_pipelines
 from azft.errors import UsageError
 
-SAYS = {"max_new_tokens": 9, "temperature": 0.0}
+SAYS: dict[str, Any] = {"max_new_tokens": 9, "temperature": 0.0}
 NAMED = ("input_string",)
 PAIR = ("question", "context")
 TEXTS = {
