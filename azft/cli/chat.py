@@ -26,14 +26,15 @@ Example:
   $ azft chat --endpoint linden-bakery-3f2a91c0-77d1 --prompt "Hello"
 
 \b
-A model that was tuned to tell something about texts is asked the same way, and with --row where it reads several:
-  $ azft chat --endpoint linden-mail-5c10a7e2-9f04 --prompt "The parcel has not come."
+A model that tells something about texts is asked the same way; with --row
+where it reads several:
+  $ azft chat --endpoint mail-5c10a7e2-9f04 --prompt "No parcel came."
   complaint (0.982)
-  $ azft chat --endpoint linden-facts-81d3b6f0-20aa --row '{"question": "Where?", "context": "It is in Linden."}'
-  in Linden
+  $ azft chat --endpoint facts --row '{"question": "Who?", "context": "Jon."}'
+  Jon
 
 \b
-Without --prompt or --row it is a conversation: an empty line or Ctrl-D ends it.
+Without either it is a conversation: an empty line or Ctrl-D ends it.
 WHAT is a run's name (or the start of it), or a model folder with a / in it.
 """
 
