@@ -35,9 +35,10 @@ def span_answer(text: str) -> Answer:
     return Answer(text or NOTHING, {"answer": text})
 
 
-def label_answer(label: str, score: float | None = None) -> Answer:
-    """The one label that is right; `score` is its probability, where that is known."""
-    return Answer(_scored(label, score), _label(label, score))
+def label_answer(label: str, score: float | None = None, scores: Mapping[str, float] | None = None) -> Answer:
+    """The one label that is right; `score` is its probability, where that is known, `scores` every label's."""
+    told = _label(label, score)
+    return Answer(_scored(label, score), told if scores is None else {**told, "scores": dict(scores)})
 
 
 def labels_answer(labels: Sequence[tuple[str, float | None]]) -> Answer:

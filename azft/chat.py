@@ -32,6 +32,10 @@ class Chat:
         """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token."""
         yield from self.model.reply(list(messages), max_new_tokens=max_new_tokens, temperature=temperature)
 
+    def go_on(self, text: str, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Iterator[str]:
+        """What follows a text as it stands, without a chat's markup or a task's prompt, in pieces."""
+        yield from self.model.go_on(text, max_new_tokens=max_new_tokens, temperature=temperature)
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns of a row with which the model may be asked; () where it is asked in conversation alone."""

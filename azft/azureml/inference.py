@@ -18,9 +18,10 @@ from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
 from azft.azureml.scoring import Scoring, read_scoring, score_text, short
+from azft.azureml.vllm_rows import VllmRows, vllm_rows
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.redact import redact
-from azft.tags import KIND_TAG, MODEL_TAG, TAG
+from azft.tags import KIND_TAG, MODEL_TAG, TAG, TASK_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 Shape = Literal["chat", "score"]
 
+_CHAT = "/v1/chat/completions"
 _CONNECT = 20
 _READ = 300
 """Seconds to wait for the next piece of an answer."""
@@ -45,7 +47,7 @@ class EndpointChat:
     model: str | None
     """What the server calls the model, where it wants to be told."""
     note: str = ""
-    scoring: Scoring | None = None
+    scoring: Scoring | VllmRows | None = None
     """How its server takes a row; None where it is asked in conversation."""
 
     @property
@@ -235,8 +237,12 @@ def open_endpoint(connection: Connection, name: str) -> EndpointChat:
     if urlsplit(url).scheme != "https":
         raise AzftError(f"The {endpoint.words} is not at an https address; azft sends no key there.")
     model, _, version = endpoint.tags.get(MODEL_TAG, "").rpartition(":")
-    if shape == "chat" or not model:
-        return EndpointChat(connection, endpoint, url, shape, model or None if shape == "chat" else None)
+    if shape == "chat":
+        rows = vllm_rows(endpoint.tags.get(TASK_TAG, ""), model or None) if endpoint.kind == "online" else None
+        address = url if rows is None else f"{url.removesuffix(_CHAT)}/{rows.path}"
+        return EndpointChat(connection, endpoint, address, shape, model or None, scoring=rows)
+    if not model:
+        return EndpointChat(connection, endpoint, url, shape, None)
     try:
         scoring, note = read_scoring(connection, model, version), ""
     except AzftError as error:  # reading may not be allowed where asking is

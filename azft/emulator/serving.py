@@ -2,7 +2,8 @@
 
 The process is whatever `settings.server_command` names; the emulator knows only the lines:
 `{"messages": [...], "max_tokens": n, "temperature": t}` -> `{"content": "..."}`, or `{"error": "..."}`;
-`{"row": {"input_string": "..."}, ...}` -> `{"told": {"label": "...", "score": p}}`, or labels, tags, answer, text.
+`{"row": {"input_string": "..."}, ...}` -> `{"told": {"label": "...", "score": p}}`, or labels, tags, answer, text;
+`{"prompt": "...", ...}`, which is continued as it stands -> `{"content": "..."}`.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from azft.azureml.connection import Access
 from azft.azureml.deployment import Deployment
 from azft.azureml.inference import EndpointChat
 from azft.azureml.serving_choice import why_not_vllm
+from azft.azureml.vllm_rows import vllm_rows
 from azft.data.column_names import resolve_columns
 from azft.data.prompts import fill
 from azft.data.readers import iter_valid_rows
@@ -34,12 +35,13 @@ Message = dict[str, str]
 
 PARTS = ("plan", "stage", "submit", "register", "deploy", "chat", "down")
 INTRODUCTION = (
-    "This is a rehearsal on this machine: azft's emulator plays Azure, a stand-in plays the model.\n"
+    "This is a rehearsal on this machine: azft's emulator plays Azure, a stand-in plays a model that is there.\n"
     "Nothing leaves this machine, nothing is billed."
 )
+_TINY = "how good the tuned model is: a stand-in is tiny, and its weights are random"
 NOT_SHOWN = (
     "that Azure answers as the emulator does, which was written from its documentation and its clients",
-    "how good the tuned model is: a stand-in is tiny, and its weights are random",
+    _TINY,
     "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
     "how long it takes and what it costs there",
 )
@@ -47,7 +49,7 @@ _QUIET = "left out: {why}"
 _REGISTERED = "its result can be registered (deploying it is not shown: {why})"
 _NAMED = "; name its size there, with --instance-type: no registry recommends one"
 _OWN_SERVICE = "pipeline"
-"""Whose models are asked in chat whatever they were tuned for; others' with a row of their task."""
+"""Whose models vLLM serves: asked in chat, most of them; others' are asked with a row of their task."""
 _TOKENS = 48
 """Of the one answer."""
 
@@ -77,11 +79,17 @@ class Report:
     parts: tuple[Part, ...]
     shown: tuple[str, ...]
     """What it showed, in words."""
-    not_shown: tuple[str, ...] = NOT_SHOWN
+    stand_in: bool = True
+    """Whether a stand-in was trained, and not the weights that are uploaded from this machine."""
+
+    @property
+    def not_shown(self) -> tuple[str, ...]:
+        """What it could not show, in words."""
+        return tuple(line for line in NOT_SHOWN if self.stand_in or line != _TINY)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {**asdict(self), "not_shown": self.not_shown}
 
 
 def rehearse(
@@ -166,6 +174,7 @@ class _Work:
             requests=requests,
             home=str(stage.home),
             parts=tuple(self.parts),
+            stand_in=plan.model.path is None,
             shown=(
                 "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
                 _REGISTERED.format(why=why)
@@ -219,7 +228,8 @@ def first_question(plan: Plan) -> Question:
     path = by_role.get("test") or by_role.get("validation") or by_role["train"]
     columns, _ = resolve_columns(task.name, data.get("columns") or {}, by_role["train"])
     row = next(iter_valid_rows(path, task.name, columns)).data
-    if task.reads and plan.target is not None and plan.target.service != _OWN_SERVICE:
+    own = plan.target is None or plan.target.service == _OWN_SERVICE
+    if vllm_rows(task.name, None) is not None if own else task.reads:
         return Question(row=_opening(row) if "text" in row and task.target == "completion" else _read(task, row))
     if task.rendering == "prompt":
         return Question(({"role": "user", "content": fill(data.get("prompt") or task.prompt, row).text},))
@@ -236,11 +246,10 @@ def _why_not_asked(plan: Plan, run: Run) -> str:
     """Why the model is not deployed and asked here; "" where it is."""
     assert plan.target is not None
     task = TASKS[plan.recipe["task"]]
-    if plan.target.service == _OWN_SERVICE:
-        if (why := why_not_vllm(run, task)) or task.rendering == "text":
-            return f"vLLM {why}" if why else "vLLM is asked in chat, and the model goes on with plain text"
-    elif task.name == "text-classification" and "text_pair" in first_question(plan).row:
-        return "Azure's own server takes one text a row, and the rows have two"
+    if plan.target.service == _OWN_SERVICE and (why := why_not_vllm(run, task)):
+        return f"azft deploy refuses the model: vLLM {why}"
+    if "text_pair" in first_question(plan).row:
+        return "the endpoint's server takes one text a row, and the rows have two"
     return ""
 
 

@@ -3,9 +3,9 @@
     python -m azft.rehearsal.server --model folder
 
 A line `{"messages": [...], "max_tokens": n, "temperature": t}` is answered by `{"content": "..."}`, one with a `row`
-(`{"input_string": "..."}`, in the names of Azure's own server) by `{"told": {...}}`, and what can't be answered by
-`{"error": "..."}`. The folder is a plain Hugging Face folder (such as the package step's) or MLflow's, whose MLmodel
-says for which task the model was tuned.
+(`{"input_string": "..."}`, in the names of Azure's own server) by `{"told": {...}}`, a `prompt` by what follows it, and
+what can't be answered by `{"error": "..."}`. The folder is a plain Hugging Face folder (such as the package step's) or
+MLflow's, whose MLmodel says for which task the model was tuned.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def _answer(chat: Chat, line: bytes) -> dict[str, Any]:
         }
         if "row" in request:
             return {"told": dict(chat.ask(_row(request["row"], chat.reads), **settings).told)}
+        if "prompt" in request:
+            return {"content": "".join(chat.go_on(request["prompt"], **settings))}
         return {"content": "".join(chat.reply(request["messages"], **settings))}
     except KeyError as error:
         return {"error": f"The request has no {error}."}

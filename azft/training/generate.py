@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,11 @@ class ChatModel:
         """What is written about a row. Raises `UsageError` for one that the model is not asked with."""
         asked = self.asked_row(checked_row(row, self.reads))
         return text_answer("".join(self._written(asked, max_new_tokens, temperature)))
+
+    def go_on(self, text: str, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Iterator[str]:
+        """Pieces of what follows a text as it stands, as they are made."""
+        plain = replace(self, prompt="", plain=True)
+        yield from self._written(plain.asked([{"content": text}]), max_new_tokens, temperature)
 
     def _written(self, asked: list[int], max_new_tokens: int, temperature: float) -> Iterator[str]:
         yield from pieces(

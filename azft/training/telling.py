@@ -99,7 +99,7 @@ class ReaderModel:
         if rows.objective == "classes":
             return labels_answer([(name, p) for name, p in zip(self.labels, one, strict=True) if p > 0.5])
         best = int(np.argmax(one))
-        return label_answer(self.labels[best], one[best])
+        return label_answer(self.labels[best], one[best], dict(zip(self.labels, one, strict=True)))
 
     def _probabilities(self, module: Reader, batch: Any) -> torch.Tensor:
         """(things to be told, labels) on the CPU."""

@@ -213,6 +213,8 @@ SQUAD_ROW = {"question": "Who?", "context": "Jon bakes.", "answers": {"text": ["
         ("azft", "translation", {}, {"source": "Brot", "target": "bread"}, "Translate the following text.\n\nBrot"),
         ("azft", "question-answering", {}, {"question": "Who?", "context": "Jon bakes.", "answers": "Jon"},
          "Context: Jon bakes.\nQuestion: Who?\nAnswer:"),
+        ("azft", "text-classification", {}, {"text": "Open?", "label": "hours"}, {"text": "Open?"}),
+        ("azft", "text-generation", {}, {"text": "It opens at six."}, {"prompt": "It opens"}),
         ("system", "chat-completion", {}, {"messages": CHAT["talk"]}, "Open?"),
         ("system", "translation", {"source": "de", "target": "en"}, {"de": "Brot", "en": "bread"}, {"source": "Brot"}),
         ("system", "summarization", {}, {"document": "A day.", "summary": "Day"}, {"document": "A day."}),
