@@ -22,7 +22,9 @@ from azft.azureml.serving_bodies import DEPLOYMENT
 from azft.azureml.serving_machine import check_quota, choose, fit, weights
 from azft.azureml.vllm_rows import CLASSIFIERS
 from azft.catalog.rows import find
+from azft.data.column_names import guess_columns
 from azft.data.model_folder import ModelKind, find_model_folder, model_kind
+from azft.data.readers import first_row
 from azft.errors import FindingsError, UsageError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
@@ -118,7 +120,7 @@ def why_not_vllm(run: Run, task: Task) -> str:
 def _model(run: Run) -> tuple[ModelKind, str, bool]:
     """Kind and architecture of the run's model, and whether it may tell several labels.
 
-    By its files where they are here, else by what the catalog says of its base, which doesn't tell labels.
+    By its files where they are here, else by what the catalog says of its base, and the first row that it learned.
     """
     packaged = None if run.remote else run.outputs().get("packaged")
     if packaged is not None and packaged.is_dir():
@@ -128,11 +130,23 @@ def _model(run: Run) -> tuple[ModelKind, str, bool]:
     architecture = row.architecture if row is not None else (known.get("spec") or {}).get("architecture")
     folder = known.get("path")
     if architecture is None and folder is not None:
-        return model_kind(Path(folder)), *_described(Path(folder))
+        return model_kind(Path(folder)), _described(Path(folder))[0], _learned_several(run)
     shape = ARCHITECTURES.get(architecture or "")
     if shape is None or (shape.writes and not shape.reads_and_writes):
-        return "decoder", architecture or "", False
-    return "encoder-decoder" if shape.reads_and_writes else "encoder", architecture or "", False
+        return "decoder", architecture or "", _learned_several(run)
+    return "encoder-decoder" if shape.reads_and_writes else "encoder", architecture or "", _learned_several(run)
+
+
+def _learned_several(run: Run) -> bool:
+    """Whether the first training row has a list of labels; False where the file isn't here any more."""
+    recipe = run.plan["recipe"]
+    train = next((Path(entry["path"]) for entry in run.plan.get("inputs") or () if entry["role"] == "train"), None)
+    first = first_row(train) if train is not None and train.is_file() else None
+    if first is None or TASKS[recipe["task"]].rendering != "class":
+        return False
+    columns = recipe["data"].get("columns") or {}
+    columns = {**columns, **guess_columns(recipe["task"], columns, first.data)}
+    return isinstance(first.data.get(columns.get("labels", "labels")), list)
 
 
 def _described(folder: Path) -> tuple[str, bool]:

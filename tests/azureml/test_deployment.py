@@ -356,6 +356,21 @@ def test_of_a_classifier_in_azure_the_catalog_knows_whether_vllm_has_its_head(az
                 choose_kind(run, None)
 
 
+@pytest.mark.parametrize("column", ["labels", "topics"])
+def test_of_a_classifier_in_azure_the_rows_know_whether_it_tells_several_labels(azure: Azure, column: str) -> None:
+    run = azure.completed("pipeline")
+    rows = azure.folder / "rows.jsonl"
+    recipe = {**run.plan["recipe"], "task": "text-classification", "model": "roberta-base", "data": {"columns": {}}}
+    inputs = [{"role": "train", "path": str(rows)}]
+    write_json(run.folder / "plan.json", {**run.plan, "recipe": recipe, "inputs": inputs})
+    assert choose_kind(run, None) == "vllm", "the file isn't here any more"
+    rows.write_text(json.dumps({"text": "a", column: ["x", "y"]}) + "\n")
+    with pytest.raises(UsageError, match="names one label"):
+        choose_kind(run, None)
+    rows.write_text(json.dumps({"text": "a", "label": "x"}) + "\n")
+    assert choose_kind(run, None) == "vllm"
+
+
 def test_the_endpoints_name_is_the_runs_within_azures_rules(azure: Azure) -> None:
     names = set()
     for number, name in enumerate(["linden", "My_Long_Recipe_Name_With_Underscores", "9lives"]):

@@ -105,6 +105,22 @@ def test_the_command_goes_the_whole_way_and_leaves_nothing(
     assert "do-not-show-me" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["system-pipeline", "pipeline"])
+def test_a_classifier_goes_the_whole_way_too(here: Path, service: str) -> None:
+    made = azft.init(here / "mail", task="text-classification")
+    done = command(here, made.recipe, service, "-o", "json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    rows = [json.loads(line) for line in (made.folder / "test.jsonl").read_text().splitlines()]
+    assert report["question"] == rows[0]["text"]
+    assert report["answer"].split()[0] in {row["label"] for row in rows}
+    said = {part["name"]: part["said"] for part in report["parts"]}
+    assert said["deploy"].startswith("mlflow" if service == "system-pipeline" else "vllm")
+    assert "--instance-type" in said["deploy"]
+    assert said["down"].startswith("1 thing")
+
+
 def test_a_person_reads_what_it_is_how_far_it_is_and_what_it_showed_and_did_not(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
