@@ -66,7 +66,7 @@ def checked_row(given: Any, reads: Sequence[str]) -> dict[str, Any]:
 
     Columns that are none of `reads` are refused: a misspelt one would be left out in silence.
     """
-    wanted = f'Give {" and ".join(reads)}: {{"{reads[0]}": ...}}'
+    wanted = f'It is asked with {" and ".join(reads)}: {{"{reads[0]}": ...}}'
     if not isinstance(given, Mapping):
         raise UsageError("A row is an object of columns and values.", fix=wanted)
     if unknown := [str(name) for name in given if name not in reads]:
@@ -83,6 +83,16 @@ def checked_row(given: Any, reads: Sequence[str]) -> dict[str, Any]:
         if not value:
             raise UsageError(f"{name} is empty.", fix=wanted)
     return row
+
+
+def context_of(row: Mapping[str, Any]) -> str:
+    """The context in which a model marks its answer. Raises `UsageError` for a row without one."""
+    if "context" not in row:
+        raise UsageError(
+            "The model marks its answer in a context, and there is none.",
+            fix='Give both: --row \'{"question": "...", "context": "..."}\'',
+        )
+    return str(row["context"])
 
 
 def reads_of(task: str) -> tuple[str, ...]:

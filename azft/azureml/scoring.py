@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from azft.asking import Answer, label_answer, labels_answer, reads_of, span_answer, tags_answer, text_answer
+from azft.asking import Answer, context_of, label_answer, labels_answer, reads_of, span_answer, tags_answer, text_answer
 from azft.azureml.errors import ServiceError
 from azft.azureml.resources import Resources
 from azft.azureml.run_outputs import store_path
@@ -51,12 +51,7 @@ def _first_of_pair(row: Row) -> dict[str, str]:
 
 
 def _question(row: Row) -> dict[str, str]:
-    if "context" not in row:
-        raise UsageError(
-            "The model marks its answer in a context, and there is none.",
-            fix='Give both: --row \'{"question": "...", "context": "..."}\'',
-        )
-    return {"question": str(row["question"]), "context": str(row["context"])}
+    return {"question": str(row["question"]), "context": context_of(row)}
 
 
 @dataclass(frozen=True)

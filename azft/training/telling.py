@@ -18,6 +18,7 @@ import torch
 from azft.asking import (
     Answer,
     checked_row,
+    context_of,
     label_answer,
     labels_answer,
     reads_of,
@@ -85,6 +86,8 @@ class ReaderModel:
         Raises `UsageError` for a row that it is not asked with, or nothing of which it can read.
         """
         given = checked_row(row, self.reads)
+        if self.task == "question-answering":
+            context_of(given)
         rows = self._dataset(given)
         objective = OBJECTIVES[rows.objective]
         module = objective.make(self.model, True)

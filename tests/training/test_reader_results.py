@@ -256,6 +256,8 @@ def test_a_row_that_is_longer_than_the_model_reads_is_cut_or_read_in_windows(mad
         assert told["answer"] in long
         with pytest.raises(UsageError, match="Nothing of the row fits"):
             model.ask({"question": long, "context": "Rome."})
+        with pytest.raises(UsageError, match="there is none"):
+            model.ask({"question": "Which town?"})
     elif case == "tag":
         assert len(model.ask(row_of(long, model.reads)).told["tags"]) == len(long.split())
     else:
