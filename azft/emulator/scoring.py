@@ -97,7 +97,8 @@ class ServedModel:
 
 def served_model(folder: Path) -> ServedModel | None:
     """What the model's `MLmodel` says; None for one that is asked in conversation, or says nothing."""
-    described = yaml.safe_load((folder / "MLmodel").read_text("utf-8")) or {}
+    file = folder / "MLmodel"
+    described = (yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None) or {}
     flavors = described.get("flavors") or {}
     name = next((name for name in (_MLFLOW, *_OWN_FLAVORS) if name in flavors), None)
     if name is None:

@@ -148,3 +148,5 @@ def test_other_models_are_asked_in_conversation(tmp_path: Path, task: str) -> No
     assert served_model(model(tmp_path / "model", task)) is None
     (tmp_path / "model" / "MLmodel").write_text("flavors: {sklearn: {}}\n")
     assert served_model(tmp_path / "model") is None
+    (tmp_path / "model" / "MLmodel").unlink()
+    assert served_model(tmp_path / "model") is None
