@@ -106,9 +106,11 @@ def test_the_command_goes_the_whole_way_and_leaves_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("service", ["system-pipeline", "pipeline"])
-def test_a_classifier_goes_the_whole_way_too(here: Path, service: str) -> None:
-    made = azft.init(here / "mail", task="text-classification")
+@pytest.mark.parametrize(
+    ("service", "model", "kind"), [("system-pipeline", None, "mlflow"), ("pipeline", "Phi-4-mini-instruct", "vllm")]
+)
+def test_a_classifier_goes_the_whole_way_too(here: Path, service: str, model: str | None, kind: str) -> None:
+    made = azft.init(here / "mail", task="text-classification", model=model)
     done = command(here, made.recipe, service, "-o", "json")
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
@@ -116,8 +118,10 @@ def test_a_classifier_goes_the_whole_way_too(here: Path, service: str) -> None:
     assert report["question"] == rows[0]["text"]
     assert report["answer"].split()[0] in {row["label"] for row in rows}
     said = {part["name"]: part["said"] for part in report["parts"]}
-    assert said["deploy"].startswith("mlflow" if service == "system-pipeline" else "vllm")
-    assert "--instance-type" in said["deploy"]
+    assert said["deploy"].startswith(kind)
+    assert ("--instance-type" in said["deploy"]) == (model is None), (
+        "no registry recommends a machine for a hub's model"
+    )
     assert said["down"].startswith("1 thing")
 
 
