@@ -11,6 +11,8 @@ MODEL_TAG = "azft.model"
 """Of a job: the name under which its result is registered. Of an endpoint: the model that it serves."""
 KIND_TAG = "azft.kind"
 """How an endpoint serves: serverless, mlflow or vllm."""
+TASK_TAG = "azft.task"
+"""The task that an endpoint's model was tuned for: it decides how the model is asked."""
 VERSION_TAG = "azft.version"
 
 

@@ -43,6 +43,9 @@ class Task:
     """Sets of columns, one of which a row must have; () means every required column."""
     target: str | None = None
     """The column that is learned; the others come before it. None: the first column says by itself what is learned."""
+    reads: tuple[str, ...] = ()
+    """The columns of a row with which a tuned model is asked, the one that says most of it first; () where it is asked
+    in conversation, or can't be asked."""
     prompt: str = ""
     """How the columns before the target make the prompt, with {column} in the places of their values."""
     long_rows: Literal["drop", "truncate", "split"] = "drop"
@@ -145,6 +148,7 @@ TASKS: dict[str, Task] = {
             metrics=("loss", "perplexity", "token_accuracy"),
             forms=(("text",), ("prompt", "completion")),
             target="completion",
+            reads=("prompt",),
         ),
         Task(
             name="question-answering",
@@ -160,6 +164,7 @@ TASKS: dict[str, Task] = {
             asked="question",
             metrics=("loss", "perplexity", "token_accuracy", "exact_match", "f1"),
             target="answers",
+            reads=("question", "context"),
             encoder_decoder="source-target",
             prompt="Context: {context}\nQuestion: {question}\nAnswer:",
             whole=("question",),
@@ -179,6 +184,7 @@ TASKS: dict[str, Task] = {
             told="translation",
             metrics=("loss", "perplexity", "token_accuracy", "bleu", "chrf"),
             target="target",
+            reads=("source",),
             encoder_decoder="source-target",
             prompt="Translate the following text.\n\n{source}",
             pipeline_tag="translation",
@@ -196,6 +202,7 @@ TASKS: dict[str, Task] = {
             told="summary",
             metrics=("loss", "perplexity", "token_accuracy", "rouge1", "rouge2", "rougeL"),
             target="summary",
+            reads=("document",),
             encoder_decoder="source-target",
             prompt="Summarize the following text.\n\n{document}",
             pipeline_tag="summarization",
@@ -221,6 +228,7 @@ TASKS: dict[str, Task] = {
             metrics=("loss", "accuracy", "f1_macro", "f1_micro", "subset_accuracy"),
             forms=(("text", "label"), ("text", "labels")),
             target="label",
+            reads=("text", "text_pair"),
             encoder="class",
             pipeline_tag="text-classification",
         ),
@@ -238,6 +246,7 @@ TASKS: dict[str, Task] = {
             told="row of tags",
             metrics=("loss", "accuracy", "precision", "recall", "f1"),
             target="tags",
+            reads=("tokens",),
             encoder="tag",
             pipeline_tag="token-classification",
         ),
@@ -254,6 +263,7 @@ TASKS: dict[str, Task] = {
             told="tune",
             metrics=("loss", "perplexity", "token_accuracy", "abc_parses"),
             target="completion",
+            reads=("prompt",),
             encoder_decoder="source-target",
             prompt="{prompt}",
         ),
@@ -269,6 +279,7 @@ TASKS: dict[str, Task] = {
             told="picture",
             metrics=("loss", "perplexity", "token_accuracy", "svg_parses", "svg_draws"),
             target="completion",
+            reads=("prompt",),
             encoder_decoder="source-target",
             prompt="{prompt}",
         ),

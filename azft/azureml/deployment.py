@@ -36,7 +36,7 @@ from azft.files import sha256_tree
 from azft.redact import redact
 from azft.runs import Run
 from azft.runs.record import now
-from azft.tags import KIND_TAG, MODEL_TAG, labels
+from azft.tags import KIND_TAG, MODEL_TAG, TASK_TAG, labels
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -140,6 +140,8 @@ class _Work:
         self.tell = tell
         self.location = str(self.resources.workspace().get("location") or "")
         self.tags = {**labels(run.plan["hash"], run.name), MODEL_TAG: model.reference, KIND_TAG: kind}
+        if task := run.plan["recipe"].get("task"):  # the recipe of a run that was started elsewhere isn't here
+            self.tags[TASK_TAG] = task
 
     def serverless(self) -> Deployment:
         """A serverless endpoint of a model that serverless fine-tuning made."""

@@ -1,4 +1,4 @@
-"""Talking to an endpoint: chat completions (serverless, vLLM) and the scoring of Azure's own MLflow server.
+"""Talking to an endpoint: chat completions (serverless, vLLM), and chats and rows with Azure's own MLflow server.
 
 The key is asked for at each call, kept in no file and in no text, and gone when the answer is.
 """
@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from azft.asking import Answer, checked_row, row_of
 from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
+from azft.azureml.scoring import Scoring, read_scoring, score_text, short
+from azft.azureml.vllm_rows import VllmRows, vllm_rows
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.redact import redact
-from azft.tags import KIND_TAG, MODEL_TAG, TAG
+from azft.tags import KIND_TAG, MODEL_TAG, TAG, TASK_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 Shape = Literal["chat", "score"]
 
+_CHAT = "/v1/chat/completions"
 _CONNECT = 20
 _READ = 300
 """Seconds to wait for the next piece of an answer."""
@@ -43,6 +47,13 @@ class EndpointChat:
     model: str | None
     """What the server calls the model, where it wants to be told."""
     note: str = ""
+    scoring: Scoring | VllmRows | None = None
+    """How its server takes a row; None where it is asked in conversation."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of a row with which it is asked; () where it is asked in conversation."""
+        return () if self.scoring is None else self.scoring.reads
 
     @property
     def name(self) -> str:
@@ -54,15 +65,20 @@ class EndpointChat:
     ) -> Iterator[str]:
         """Pieces of the answer to a conversation: as they are made where the endpoint streams, else in one.
 
-        Raises `AzftError`: the endpoint refuses, has a fault, or its answer was cut off.
+        An endpoint that is asked with rows gets what was said last as one. Raises `AzftError`: the endpoint refuses,
+        has a fault, or its answer was cut off.
         """
+        if self.scoring is not None:
+            row = row_of(messages[-1]["content"], self.reads)
+            yield self.ask(row, max_new_tokens=max_new_tokens, temperature=temperature).text
+            return
         body: dict[str, Any]
         if self.shape == "score":
             parameters: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
             if temperature > 0:
                 parameters["temperature"] = temperature
             body = {"input_data": {"input_string": list(messages), "parameters": parameters}, "params": {}}
-            yield self._score(body)
+            yield score_text(self._score(body))
             return
         body = {"messages": list(messages), "max_tokens": max_new_tokens, "temperature": temperature}
         if self.model is not None:
@@ -72,9 +88,22 @@ class EndpointChat:
         except _NoStreamError:
             yield from self._complete(body)
 
-    def _score(self, body: Mapping[str, Any]) -> str:
+    def ask(self, row: Mapping[str, Any], *, max_new_tokens: int = 256, temperature: float = 0.0) -> Answer:
+        """The answer to a row of the task that the model was tuned for; how it is written matters where it is written.
+
+        Raises `UsageError` for a row that it can't be asked, and otherwise as `reply`.
+        """
+        if self.scoring is None:
+            raise UsageError(
+                f"The endpoint {self.name} is asked in conversation, not with a row.", fix="Say it: --prompt TEXT"
+            )
+        given = checked_row(row, self.reads)
+        body = self.scoring.body(given, max_new_tokens=max_new_tokens, temperature=temperature)
+        return self.scoring.answer(self._score(body), given)
+
+    def _score(self, body: Mapping[str, Any]) -> Any:
         with closing(self._ask(self.url, body)) as response:
-            return score_text(self._whole(response))
+            return self._whole(response)
 
     def _complete(self, body: Mapping[str, Any]) -> Iterator[str]:
         with closing(self._ask(self.url, body)) as response:
@@ -154,7 +183,7 @@ class EndpointChat:
             )
         if status == 424:
             return ServiceError(
-                f"The model behind {self.name} failed on this conversation.",
+                f"The model behind {self.name} failed on this {'row' if self.scoring else 'conversation'}.",
                 fix=f"Its log is in Azure ML's studio, at the endpoint's deployment.\n{beneath}",
                 answer=error.answer,
             )
@@ -207,8 +236,18 @@ def open_endpoint(connection: Connection, name: str) -> EndpointChat:
         raise AzftError(f"The {endpoint.words} has no address yet.", fix="Try again in a minute.")
     if urlsplit(url).scheme != "https":
         raise AzftError(f"The {endpoint.words} is not at an https address; azft sends no key there.")
-    model = endpoint.tags.get(MODEL_TAG, "").rpartition(":")[0] or None
-    return EndpointChat(connection, endpoint, url, shape, model if shape == "chat" else None)
+    model, _, version = endpoint.tags.get(MODEL_TAG, "").rpartition(":")
+    if shape == "chat":
+        rows = vllm_rows(endpoint.tags.get(TASK_TAG, ""), model or None) if endpoint.kind == "online" else None
+        address = url if rows is None else f"{url.removesuffix(_CHAT)}/{rows.path}"
+        return EndpointChat(connection, endpoint, address, shape, model or None, scoring=rows)
+    if not model:
+        return EndpointChat(connection, endpoint, url, shape, None)
+    try:
+        scoring, note = read_scoring(connection, model, version), ""
+    except AzftError as error:  # reading may not be allowed where asking is
+        scoring, note = None, f"{error.message} So it is asked in conversation, as a chat model."
+    return EndpointChat(connection, endpoint, url, shape, None, note, scoring)
 
 
 def completion_text(answer: Any) -> str:
@@ -216,7 +255,7 @@ def completion_text(answer: Any) -> str:
     try:
         return str(answer["choices"][0]["message"]["content"] or "")
     except (KeyError, IndexError, TypeError):
-        raise ServiceError(f"The endpoint's answer is no chat completion: {_short(answer)}") from None
+        raise ServiceError(f"The endpoint's answer is no chat completion: {short(answer)}") from None
 
 
 def chunk_text(event: str) -> tuple[str, bool]:
@@ -224,30 +263,14 @@ def chunk_text(event: str) -> tuple[str, bool]:
     try:
         chunk = json.loads(event)
     except ValueError:
-        raise ServiceError(f"The endpoint streams something that is no JSON: {_short(event)}") from None
+        raise ServiceError(f"The endpoint streams something that is no JSON: {short(event)}") from None
     if not isinstance(chunk, dict) or chunk.get("error"):
-        raise ServiceError(f"The endpoint stopped with an error: {_short(chunk)}")
+        raise ServiceError(f"The endpoint stopped with an error: {short(chunk)}")
     choices = chunk.get("choices") or []
     if not choices:  # usage figures come in a chunk of their own
         return "", False
     delta = choices[0].get("delta") or {}
     return str(delta.get("content") or ""), choices[0].get("finish_reason") is not None
-
-
-def score_text(answer: Any) -> str:
-    """The text in what Azure's MLflow server answers: {"output": text}, a list of texts, or one of either in a list."""
-    found = answer
-    while True:
-        if isinstance(found, str):
-            return found
-        if isinstance(found, list) and found:
-            last = found[-1]
-            found = last.get("content", last) if isinstance(last, dict) and "role" in last else found[0]
-        elif isinstance(found, dict) and found:
-            known = next((key for key in ("output", "generated_text", "content", "result") if key in found), None)
-            found = found[known] if known is not None else next(iter(found.values()))
-        else:
-            raise ServiceError(f"The endpoint's answer has no text: {_short(answer)}")
 
 
 def _address(endpoint: Resource) -> tuple[str, Shape]:
@@ -284,8 +307,3 @@ def _events(pieces: Iterator[bytes]) -> Iterator[str]:
                 data.clear()
     if data:
         yield "\n".join(data)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return redact(text if len(text) <= 200 else f"{text[:200]}...")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
+
 from azft.azureml.errors import LimitError
 from azft.azureml.registration import job_of
 from azft.azureml.registry_facts import read_facts
@@ -18,8 +20,11 @@ from azft.azureml.remote_runs import tuned_model
 from azft.azureml.resources import FAILED, Resource, Resources
 from azft.azureml.serving_bodies import DEPLOYMENT
 from azft.azureml.serving_machine import check_quota, choose, fit, weights
+from azft.azureml.vllm_rows import CLASSIFIERS
 from azft.catalog.rows import find
-from azft.data.model_folder import ModelKind, model_kind
+from azft.data.column_names import guess_columns
+from azft.data.model_folder import ModelKind, find_model_folder, model_kind
+from azft.data.readers import first_row
 from azft.errors import FindingsError, UsageError
 from azft.files import sha256_bytes
 from azft.findings import Finding, Severity, has_errors
@@ -43,8 +48,6 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "serverless-finetuning": ("serverless",),
 }
 """Where a model comes from -> how it can be served, the usual way first."""
-_READS = {"class", "tag"}
-"""Renderings of tasks whose models tell something about a text and write none."""
 _SERVED_ELSEWHERE = (
     "Train it by the registry's pipeline (modes.maap.pipeline: system), whose MLflow model Azure serves without code"
 )
@@ -93,31 +96,66 @@ def choose_kind(run: Run, asked: Kind | None) -> Kind:
 
 
 def why_not_vllm(run: Run, task: Task) -> str:
-    """What vLLM does that this model doesn't; "" where it can serve it."""
-    if task.rendering is None or task.rendering in _READS:
-        return f"writes text: its task is {task.name}"
-    kind = _kind_of_model(run)
+    """What vLLM does that this model doesn't; "" where it can serve it.
+
+    Of the models that read, those that classify texts with one label: what it gives of others has no names in it.
+    """
+    if task.rendering is None or task.rendering == "tag":
+        return f"writes texts or classifies them: its task is {task.name}"
+    kind, architecture, several = _model(run)
+    if task.rendering == "class":
+        if several:
+            return "names one label of a text, and the model may tell several"
+        family = re.sub(r"(For[A-Z].*|Model)$", "", architecture)
+        if kind == "encoder" and family not in CLASSIFIERS:
+            return f"classifies by decoders and by {', '.join(CLASSIFIERS)}: it is {architecture or 'another encoder'}"
+        if kind in ("decoder", "encoder"):
+            return ""
     if kind == "decoder":
         return ""
     marks = ", and marks answers instead of writing them" if kind == "encoder" else ""
     return f"serves decoders: it is an {kind}{marks}"
 
 
-def _kind_of_model(run: Run) -> ModelKind:
-    """The kind of the run's model: by its files where they are here, else by what the catalog says of its base."""
+def _model(run: Run) -> tuple[ModelKind, str, bool]:
+    """Kind and architecture of the run's model, and whether it may tell several labels.
+
+    By its files where they are here, else by what the catalog says of its base, and the first row that it learned.
+    """
     packaged = None if run.remote else run.outputs().get("packaged")
     if packaged is not None and packaged.is_dir():
-        return model_kind(packaged)
+        return model_kind(packaged), *_described(packaged)
     known = run.plan.get("model") or {}
     row = find(str((run.plan["recipe"] or {}).get("model") or known.get("description") or ""))
     architecture = row.architecture if row is not None else (known.get("spec") or {}).get("architecture")
     folder = known.get("path")
     if architecture is None and folder is not None:
-        return model_kind(Path(folder))
+        return model_kind(Path(folder)), _described(Path(folder))[0], _learned_several(run)
     shape = ARCHITECTURES.get(architecture or "")
     if shape is None or (shape.writes and not shape.reads_and_writes):
-        return "decoder"
-    return "encoder-decoder" if shape.reads_and_writes else "encoder"
+        return "decoder", architecture or "", _learned_several(run)
+    return "encoder-decoder" if shape.reads_and_writes else "encoder", architecture or "", _learned_several(run)
+
+
+def _learned_several(run: Run) -> bool:
+    """Whether the first training row has a list of labels; False where the file isn't here any more."""
+    recipe = run.plan["recipe"]
+    train = next((Path(entry["path"]) for entry in run.plan.get("inputs") or () if entry["role"] == "train"), None)
+    first = first_row(train) if train is not None and train.is_file() else None
+    if first is None or TASKS[recipe["task"]].rendering != "class":
+        return False
+    columns = recipe["data"].get("columns") or {}
+    columns = {**columns, **guess_columns(recipe["task"], columns, first.data)}
+    return isinstance(first.data.get(columns.get("labels", "labels")), list)
+
+
+def _described(folder: Path) -> tuple[str, bool]:
+    """The architecture of a model's config.json, and whether it may tell several labels."""
+    try:
+        config = orjson.loads((find_model_folder(folder) / "config.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return "", False  # whoever serves the model says what is wrong with the file
+    return str((config.get("architectures") or [""])[0]), config.get("problem_type") == "multi_label_classification"
 
 
 def choose_name(connection: Connection, run: Run, asked: str | None) -> str:

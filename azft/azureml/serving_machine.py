@@ -46,7 +46,7 @@ def weights(plan: dict[str, Any], packaged: Path | None = None) -> Need:
         return Need(None, "azft does not know how large it is")
     # Twelve h^2 a layer (attention and a gated MLP, to within a fifth), the embeddings in and out; two bytes each.
     count = 12 * row.layers * row.hidden_size**2 + 2 * row.vocab_size * row.hidden_size
-    return Need(2 * count, f"its weights have about {2 * count / GIB:.0f} GiB in bf16")
+    return Need(2 * count, f"its weights have about {2 * count / GIB:.{0 if count > 5 * GIB else 1}f} GiB in bf16")
 
 
 def choose(given: str | None, recommended: Iterable[str], need: Need, *, needs_gpu: bool) -> str:

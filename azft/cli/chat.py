@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from azft.asking import row_of
 from azft.cli import options
 from azft.cli.render import Output, clean, is_interactive, note
 from azft.errors import UsageError
 
 if TYPE_CHECKING:
+    from azft.asking import Answer
     from azft.azureml.inference import EndpointChat
     from azft.chat import Chat
 
@@ -23,7 +26,15 @@ Example:
   $ azft chat --endpoint linden-bakery-3f2a91c0-77d1 --prompt "Hello"
 
 \b
-Without --prompt it is a conversation: an empty line or Ctrl-D ends it.
+A model that tells something about texts is asked the same way; with --row
+where it reads several:
+  $ azft chat --endpoint mail-5c10a7e2-9f04 --prompt "No parcel came."
+  complaint (0.982)
+  $ azft chat --endpoint facts --row '{"question": "Who?", "context": "Jon."}'
+  Jon
+
+\b
+Without either it is a conversation: an empty line or Ctrl-D ends it.
 """
 
 
@@ -44,6 +55,12 @@ class Settings(TypedDict):
     help="In place of RUN: an endpoint in Azure (azft deploy makes one).",
 )
 @click.option("--prompt", help="Say this, show the answer, and end. `-` reads it from standard input.")
+@click.option(
+    "--row",
+    metavar="JSON",
+    callback=options.not_empty,
+    help='Ask with the columns of a row instead: {"question": ..., "context": ...}. `-` reads it from standard input.',
+)
 @click.option("--system", help="A system turn that comes first.")
 @click.option(
     "--max-tokens",
@@ -68,6 +85,7 @@ def command(
     latest: bool,
     endpoint: str | None,
     prompt: str | None,
+    row: str | None,
     system: str | None,
     max_tokens: int,
     temperature: float,
@@ -80,7 +98,10 @@ def command(
     """
     from azft import api
 
-    if prompt is None and not is_interactive():
+    if prompt is not None and row is not None:
+        raise UsageError("Give either --prompt or --row.", fix='The row has it all: --row \'{"text": "..."}\'')
+    given = None if row is None else _row(sys.stdin.read() if row == "-" else row)
+    if prompt is None and given is None and not is_interactive():
         raise UsageError("A conversation needs a terminal.", fix='Without one: azft chat RUN --prompt "..."')
     chat: Chat | EndpointChat
     if endpoint is not None:
@@ -95,15 +116,37 @@ def command(
         note(chat.note)
     messages = [{"role": "system", "content": system}] if system else []
     settings: Settings = {"max_new_tokens": max_tokens, "temperature": temperature}
+    if given is not None:
+        _show(output, chat.ask(given, **settings), {"row": given})
+        return
     if prompt is None:
         _converse(chat, messages, settings)
         return
-    messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
+    said = sys.stdin.read() if prompt == "-" else prompt
+    messages.append({"role": "user", "content": said})
     if output.is_table and output.query is None:
         _answer(chat, messages, settings)
+        return
+    answer = chat.ask(row_of(said, chat.reads), **settings) if chat.reads else None
+    text = "".join(chat.reply(messages, **settings)) if answer is None else answer.text
+    shown = {"messages": [*messages, {"role": "assistant", "content": text}], "answer": text}
+    output.show(shown if answer is None else {**shown, "told": answer.told})
+
+
+def _row(text: str) -> Any:
+    """The row that was given as JSON."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--row is no JSON: {error}.", fix='Like this: --row \'{"text": "..."}\'') from None
+
+
+def _show(output: Output, answer: Answer, asked: dict[str, Any]) -> None:
+    """The answer to a row."""
+    if output.is_table and output.query is None:
+        sys.stdout.write(f"{clean(answer.text)}\n")
     else:
-        answer = "".join(chat.reply(messages, **settings))
-        output.show({"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer})
+        output.show({**asked, "answer": answer.text, "told": answer.told})
 
 
 def _converse(chat: Chat | EndpointChat, messages: list[dict[str, str]], settings: Settings) -> None:

@@ -97,7 +97,10 @@ def view(report: Report) -> RenderableType:
     served = [
         ("endpoint", f"{report.endpoint} (ended)"),
         ("question", report.question),
-        ("answer", f"{report.answer}  (of a stand-in: it proves the way, not the quality)"),
+        (
+            "answer",
+            report.answer + ("  (of a stand-in: it proves the way, not the quality)" if report.stand_in else ""),
+        ),
     ]
     facts = views.facts(
         [

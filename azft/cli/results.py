@@ -126,9 +126,12 @@ def _next(summary: RunSummary, *, wait: bool) -> str:
         return f"It goes on by itself. Watch: azft logs {summary.name} --follow   End it: azft cancel {summary.name}"
     if summary.azure:
         return f"Serve it: azft deploy {summary.name}   Its files: azft outputs {summary.name}"
-    if (packaged := summary.outputs.get("packaged")) is not None and reading_class(Path(packaged)) is not None:
+    packaged = summary.outputs.get("packaged")
+    if packaged is not None and (head := reading_class(Path(packaged))) is not None:
         samples = Path(summary.outputs["evaluation"]) / "samples.jsonl"
-        return f"What it told about held-out rows: {samples}"
+        marks = head.endswith("ForQuestionAnswering")
+        asked = """--row '{"question": "...", "context": "..."}'""" if marks else '--prompt "..."'
+        return f"What it told about held-out rows: {samples}\nAsk it: azft chat {summary.name} {asked}"
     if packaged is not None and is_pipeline(Path(packaged)):
         return f"What it painted: {Path(summary.outputs['evaluation']) / 'pictures'}"
     return f"Talk to it: azft chat {summary.name}"

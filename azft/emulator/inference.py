@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azft.emulator import online_deployments, provisioning, serverless_endpoints
+from azft.emulator import online_deployments, provisioning, scoring, serverless_endpoints, vllm_pooling
 from azft.emulator.endpoint_keys import require_key
 from azft.emulator.http import ApiError, Request, Response, Route
 from azft.emulator.online_documents import find_endpoint
@@ -47,7 +47,11 @@ def online(emu: Emulator, request: Request) -> Response:
             return Response(200, b"")
         if path == "v1/models":
             return Response(200, {"object": "list", "data": [{"id": name, "object": "model"}]})
-        if request.method == "POST" and path in _CHAT:
+        if request.method == "POST" and path == "classify" and vllm_pooling.classifies(model):
+            return vllm_pooling.classify(emu, model, name, request.json())
+        if request.method == "POST" and path == "v1/completions" and not vllm_pooling.classifies(model):
+            return _completion(emu, request, model, name)
+        if request.method == "POST" and path in _CHAT and not vllm_pooling.classifies(model):
             return _chat(emu, request, model, name)
     elif request.method == "POST" and path == "score":
         return _score(emu, request, model)
@@ -84,8 +88,27 @@ def _chat(emu: Emulator, request: Request, model: Path, name: str) -> Response:
     return Response(200, stream.encode(), {"Content-Type": "text/event-stream"})
 
 
+def _completion(emu: Emulator, request: Request, model: Path, name: str) -> Response:
+    """What follows a text, as it stands. Not streamed."""
+    body = request.json()
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str):
+        raise ApiError(400, "BadRequest", "The request needs a prompt, a text.")
+    if body.get("stream"):
+        raise ApiError(501, "NotEmulated", "Completions are not streamed here.")
+    text = _text_of(emu, model, {"prompt": prompt}, body.get("max_tokens"), body)
+    base = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(emu.clock.now())}
+    choice = {"index": 0, "text": text, "finish_reason": "stop"}
+    usage = _usage([{"content": prompt}], text)
+    return Response(200, {**base, "model": name, "choices": [choice], "usage": usage})
+
+
 def _score(emu: Emulator, request: Request, model: Path) -> Response:
-    given = request.json().get("input_data")
+    body = request.json()
+    served = scoring.served_model(model)
+    if served is not None:
+        return Response(200, scoring.score(emu, model, served, body))
+    given = body.get("input_data")
     if not isinstance(given, dict) or "input_string" not in given:
         raise ApiError(400, "BadRequest", "The request needs input_data.input_string.")
     conversation = given["input_string"]
@@ -99,15 +122,19 @@ def _score(emu: Emulator, request: Request, model: Path) -> Response:
 
 
 def _ask(emu: Emulator, model: Path, messages: list[dict[str, Any]], most: Any, settings: dict[str, Any]) -> str:
+    return _text_of(emu, model, {"messages": messages}, most, settings)
+
+
+def _text_of(emu: Emulator, model: Path, asked: dict[str, Any], most: Any, settings: dict[str, Any]) -> str:
     try:
         question = {
-            "messages": messages,
+            **asked,
             "max_tokens": int(most or 256),
             "temperature": float(settings.get("temperature") or 0),
         }
     except (TypeError, ValueError) as error:
         raise ApiError(400, "BadRequest", f"A parameter is no number: {error}") from None
-    return emu.part(ModelServers).ask(model, question)
+    return str(emu.part(ModelServers).ask(model, question).get("content") or "")
 
 
 def _messages(given: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """Answers of deployed models: one child process a model folder, started when it is first asked, JSON lines both ways.
 
 The process is whatever `settings.server_command` names; the emulator knows only the lines:
-`{"messages": [...], "max_tokens": n, "temperature": t}` -> `{"content": "..."}` or `{"error": "..."}`.
+`{"messages": [...], "max_tokens": n, "temperature": t}` -> `{"content": "..."}`, or `{"error": "..."}`;
+`{"row": {"input_string": "..."}, ...}` -> `{"told": {"label": "...", "score": p}}`, or labels, tags, answer, text;
+`{"prompt": "...", ...}`, which is continued as it stands -> `{"content": "..."}`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ class ModelServers(AbstractContextManager["ModelServers"]):
         self._lock = threading.Lock()
         self._servers: dict[Path, _Server] = {}
 
-    def ask(self, model: Path, request: dict[str, Any]) -> str:
-        """A model's answer. Raises `ApiError` when it has none."""
+    def ask(self, model: Path, request: dict[str, Any]) -> dict[str, Any]:
+        """A model's answer, with `content` or `told` in it. Raises `ApiError` when it has none."""
         with self._lock:
             server = self._servers.get(model)
             if server is None or not server.alive():
@@ -80,7 +82,7 @@ class _Server:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, request: dict[str, Any]) -> str:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
@@ -95,9 +97,9 @@ class _Server:
         except ValueError:
             self.end()  # whatever it is doing, it no longer answers line by line; the next question starts another
             raise _failed("The model's server did not answer; its log says why.") from None
-        if "content" not in answer:
+        if not {"content", "told"} & set(answer):
             raise _failed(str(answer.get("error", "The model's server gave no content.")))
-        return str(answer["content"])
+        return dict(answer)
 
     def end(self) -> None:
         with contextlib.suppress(OSError):

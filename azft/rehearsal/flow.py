@@ -7,7 +7,7 @@ would have ended the real thing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import Any
 from azft import api
 from azft.azureml.connection import Access
 from azft.azureml.deployment import Deployment
+from azft.azureml.inference import EndpointChat
 from azft.azureml.serving_choice import why_not_vllm
+from azft.azureml.vllm_rows import vllm_rows
 from azft.data.column_names import resolve_columns
 from azft.data.prompts import fill
 from azft.data.readers import iter_valid_rows
@@ -25,7 +27,7 @@ from azft.plan import Plan
 from azft.plan_checks import require_no_errors
 from azft.rehearsal.session import Rehearsal
 from azft.runs import Run
-from azft.tasks import TASKS
+from azft.tasks import TASKS, Task
 from azft.words import plural
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -33,19 +35,21 @@ Message = dict[str, str]
 
 PARTS = ("plan", "stage", "submit", "register", "deploy", "chat", "down")
 INTRODUCTION = (
-    "This is a rehearsal on this machine: azft's emulator plays Azure, a stand-in plays the model.\n"
+    "This is a rehearsal on this machine: azft's emulator plays Azure, a stand-in plays a model that is there.\n"
     "Nothing leaves this machine, nothing is billed."
 )
+_TINY = "how good the tuned model is: a stand-in is tiny, and its weights are random"
 NOT_SHOWN = (
     "that Azure answers as the emulator does, which was written from its documentation and its clients",
-    "how good the tuned model is: a stand-in is tiny, and its weights are random",
+    _TINY,
     "that your subscription has the quota, the roles and the region (azft plan --check-remote asks it)",
     "how long it takes and what it costs there",
 )
-_QUIET = "left out: the emulator serves models that are asked in chat"
-_REGISTERED = "its result can be registered (deploying it is not shown: the emulator serves what is asked in chat)"
+_QUIET = "left out: {why}"
+_REGISTERED = "its result can be registered (deploying it is not shown: {why})"
+_NAMED = "; name its size there, with --instance-type: no registry recommends one"
 _OWN_SERVICE = "pipeline"
-"""Whose models are asked in chat whatever they were tuned for; others' in their task's own way."""
+"""Whose models vLLM serves: asked in chat, most of them; others' are asked with a row of their task."""
 _TOKENS = 48
 """Of the one answer."""
 
@@ -75,11 +79,17 @@ class Report:
     parts: tuple[Part, ...]
     shown: tuple[str, ...]
     """What it showed, in words."""
-    not_shown: tuple[str, ...] = NOT_SHOWN
+    stand_in: bool = True
+    """Whether a stand-in was trained, and not the weights that are uploaded from this machine."""
+
+    @property
+    def not_shown(self) -> tuple[str, ...]:
+        """What it could not show, in words."""
+        return tuple(line for line in NOT_SHOWN if self.stand_in or line != _TINY)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {**asdict(self), "not_shown": self.not_shown}
 
 
 def rehearse(
@@ -117,6 +127,8 @@ class _Work:
     parts: list[Part] = field(default_factory=list)
 
     def play(self, stage: Rehearsal, plan: Plan, access: Access) -> Report:
+        from azft.rehearsal.seeds import serving_size  # knows the emulator, an extra that the session has asked for
+
         assert plan.target is not None
         with self.part("stage") as say:
             made = stage.ready(plan, cluster=not access.create_compute)
@@ -128,22 +140,23 @@ class _Work:
             model = api.register(run, on_event=self.tell)
             say(f"{model.reference} ({model.type}), by {model.registered_by}")
         question, answer, name = "", "", ""
-        task = TASKS[plan.recipe["task"]]
-        asked = first_question(plan) if task.rendering == "chat" or not why_not_vllm(run, task) else []
+        why = _why_not_asked(plan, run)
         with self.part("deploy") as say:
-            if asked:
-                endpoint = api.deploy(run, on_event=self.tell)
+            if not why:
+                size = serving_size(plan.target)
+                endpoint = api.deploy(run, instance_type=size, on_event=self.tell)
                 name = endpoint.name
-                say(_served(endpoint))
+                say(_served(endpoint) + (_NAMED if size else ""))
             else:
-                say(_QUIET)
+                say(_QUIET.format(why=why))
         with self.part("chat") as say:
-            if asked:
-                question = asked[-1]["content"]
-                answer = "".join(api.open_endpoint(name).reply(asked, max_new_tokens=_TOKENS))
+            if not why:
+                asked = first_question(plan)
+                question = asked.shown
+                answer = asked.of(api.open_endpoint(name))
                 say(f"asked {_short(question)}, it said {_short(answer)}")
             else:
-                say(_QUIET)
+                say(_QUIET.format(why=why))
         with self.part("down") as say:
             ended = [outcome for outcome in api.down(on_event=self.tell) if outcome.ended]
             if left := api.inventory().items:
@@ -161,9 +174,12 @@ class _Work:
             requests=requests,
             home=str(stage.home),
             parts=tuple(self.parts),
+            stand_in=plan.model.path is None,
             shown=(
                 "the job that azft sends is complete: it ran from the bytes that arrived, and from nothing else",
-                "its result can be registered and deployed, and answers a question" if asked else _REGISTERED,
+                _REGISTERED.format(why=why)
+                if why
+                else "its result can be registered and deployed, and answers a question",
                 "azft down ends everything that azft started; nothing is left that bills",
             ),
         )
@@ -184,30 +200,68 @@ class _Work:
         self.tell({**numbered, "state": "done", "said": done.said, "seconds": done.seconds})
 
 
-def first_question(plan: Plan) -> list[Message]:
-    """What the served model is asked: the first held-out row, up to the answer that the data has for it.
+@dataclass(frozen=True)
+class Question:
+    """What the served model is asked: a conversation, or a row of its task."""
 
-    Messages; none where a model of this task isn't asked in chat: it reads texts, paints, or continues them as they
-    stand, or its service serves it in another way.
-    """
+    messages: tuple[Message, ...] = ()
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """It as a person reads it: what is said last, or the row's texts."""
+        if self.messages:
+            return self.messages[-1]["content"]
+        return "\n".join(" ".join(value) if isinstance(value, list) else str(value) for value in self.row.values())
+
+    def of(self, endpoint: EndpointChat) -> str:
+        """The endpoint's answer."""
+        if self.row:
+            return endpoint.ask(self.row, max_new_tokens=_TOKENS).text
+        return "".join(endpoint.reply(self.messages, max_new_tokens=_TOKENS))
+
+
+def first_question(plan: Plan) -> Question:
+    """What the first held-out row asks, up to the answer that the data has for it: as the plan's service serves it."""
     task, data = TASKS[plan.recipe["task"]], plan.recipe["data"]
-    chats = task.rendering == "chat"
-    if not chats and (plan.target is None or plan.target.service != _OWN_SERVICE):
-        return []
     by_role = {entry.role: entry.path for entry in plan.inputs}
     path = by_role.get("test") or by_role.get("validation") or by_role["train"]
     columns, _ = resolve_columns(task.name, data.get("columns") or {}, by_role["train"])
     row = next(iter_valid_rows(path, task.name, columns)).data
+    own = plan.target is None or plan.target.service == _OWN_SERVICE
+    if vllm_rows(task.name, None) is not None if own else task.reads:
+        return Question(row=_opening(row) if "text" in row and task.target == "completion" else _read(task, row))
     if task.rendering == "prompt":
-        return [{"role": "user", "content": fill(data.get("prompt") or task.prompt, row).text}]
-    if task.rendering not in ("chat", "pair"):
-        return []
-    messages = [
+        return Question(({"role": "user", "content": fill(data.get("prompt") or task.prompt, row).text},))
+    chats = task.rendering == "chat"
+    messages = tuple(
         {"role": str(message["role"]), "content": str(message.get("content") or "")}
         for message in row["messages" if chats else "prompt"]
-    ]
+    )
     answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    return messages[: answers[-1]] if chats and answers else messages
+    return Question(messages[: answers[-1]] if chats and answers else messages)
+
+
+def _why_not_asked(plan: Plan, run: Run) -> str:
+    """Why the model is not deployed and asked here; "" where it is."""
+    assert plan.target is not None
+    task = TASKS[plan.recipe["task"]]
+    if plan.target.service == _OWN_SERVICE and (why := why_not_vllm(run, task)):
+        return f"azft deploy refuses the model: vLLM {why}"
+    if "text_pair" in first_question(plan).row:
+        return "the endpoint's server takes one text a row, and the rows have two"
+    return ""
+
+
+def _read(task: Task, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's columns that the task's model is asked with."""
+    return {name: row[name] for name in task.reads if name in row}
+
+
+def _opening(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a text goes on from: its prompt, or the first half of its words."""
+    words = str(row.get("text", "")).split(" ")
+    return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: max(1, len(words) // 2)])}
 
 
 def _trained(run: Run) -> str:

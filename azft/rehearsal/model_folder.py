@@ -5,13 +5,29 @@ MLmodel, data/model/{config.json, *.safetensors}, data/tokenizer/{tokenizer.json
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from azft.errors import NotFoundError
 from azft.files import write_text
+from azft.tasks import TASKS
+
+_FLAVOR = "hftransformersv2"
+"""Azure's own: that of the registry's chat models, and of most others that its cards show."""
+
+SIGNATURES = {
+    "text-classification": ("input_string",),
+    "token-classification": ("input_string",),
+    "question-answering": ("question", "context"),
+    "summarization": ("input_string",),
+    "translation": ("input_string",),
+}
+"""The inputs that Azure's fine-tuning gives a registry's model of this flavor by task; a model from a hub, and other
+tasks, get no signature (azureml-assets, finetune_acft_hf_nlp/src/finetune/finetune.py, MLFLOW_MODEL_SIGNATURES)."""
 
 
 def plain_folder(folder: Path, scratch: Path) -> Path:
@@ -38,17 +54,33 @@ def plain_folder(folder: Path, scratch: Path) -> Path:
     return scratch
 
 
+def task_of(folder: Path) -> str | None:
+    """The task of azft's for which an MLflow model was tuned; None for a plain folder."""
+    described = folder / "MLmodel"
+    content: Any = yaml.safe_load(described.read_text("utf-8")) if described.is_file() else None
+    task = ((content or {}).get("flavors") or {}).get(_FLAVOR, {}).get("task_type")
+    return task if task in TASKS else None
+
+
 def write_mlflow_folder(
-    target: Path, *, task: str, tokenizer_files: list[Path], head: str = "AutoModelForCausalLM"
+    target: Path,
+    *,
+    task: str,
+    tokenizer_files: list[Path],
+    head: str = "AutoModelForCausalLM",
+    inputs: tuple[str, ...] = (),
 ) -> None:
-    """Finish an MLflow folder whose `data/model` is filled: the tokenizer's place, and MLmodel, which names `head`."""
+    """Finish an MLflow folder whose `data/model` is filled: the tokenizer's place, and MLmodel, which names `head`.
+
+    `inputs` are the names of its signature; without any it has none.
+    """
     tokenizer = target / "data" / "tokenizer"
     tokenizer.mkdir(parents=True, exist_ok=True)
     for file in tokenizer_files:
         shutil.copyfile(file, tokenizer / file.name)
-    content = {
+    content: dict[str, Any] = {
         "flavors": {
-            "hftransformersv2": {
+            _FLAVOR: {
                 "code": None,
                 "model_data": "data",
                 "task_type": task,
@@ -59,6 +91,9 @@ def write_mlflow_folder(
         },
         "model_size_bytes": sum(file.stat().st_size for file in (target / "data").rglob("*") if file.is_file()),
     }
+    if inputs:
+        named = [{"name": name, "type": "string"} for name in inputs]
+        content["signature"] = {"inputs": json.dumps(named), "outputs": '[{"type": "string"}]', "params": None}
     write_text(target / "MLmodel", yaml.safe_dump(content, sort_keys=True))
 
 

@@ -39,6 +39,8 @@ _NEWEST = "1"
 """The version that a label finds."""
 _CLUSTER_SIZE = "Standard_NC24ads_A100_v4"
 """Of a cluster that a recipe names without saying what it is."""
+_SERVING_SIZES = {"pipeline": _CLUSTER_SIZE, "system-pipeline": "Standard_DS3_v2"}
+"""By service, of an endpoint's machines where a person would have to name them; Azure's own samples take the second."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 _NOT_FOR_THE_TRAINER = {
     "batch_size", "dataloader_num_workers", "enable_full_determinism", "eval_accumulation_steps",
@@ -70,6 +72,11 @@ def seed(emu: Emulator, plan: Plan, *, cluster: bool = True) -> list[str]:
         size = seed_cluster(emu, target)
         made.append(f"the cluster {target.compute} ({size})")
     return made
+
+
+def serving_size(target: Target) -> str | None:
+    """The VM size to name for the endpoint of a model that is no registry's; None where a registry recommends one."""
+    return None if _parse(target.model_id) else _SERVING_SIZES.get(target.service)
 
 
 def seed_for(emu: Emulator, what: str) -> list[str]:

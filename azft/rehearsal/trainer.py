@@ -27,7 +27,7 @@ from azft.parameters import FinetuneParameters
 from azft.recipe import Recipe
 from azft.recipe_file import RecipeFile
 from azft.rehearsal.hyperparameters import read_hyperparameters
-from azft.rehearsal.model_folder import plain_folder, write_mlflow_folder
+from azft.rehearsal.model_folder import SIGNATURES, plain_folder, write_mlflow_folder
 from azft.targets.finetuning import TASKS
 
 
@@ -90,7 +90,7 @@ def train(job: Job, *, output: Path, work: Path, pytorch_output: Path | None = N
     prepare(settings.prepare, model=model, train=job.train, validation=job.validation, output=dataset, progress=_say)
     parameters = settings.with_warmup(int(read_manifest(dataset)["splits"]["train"]["sequences"]))
     trained = _finetune(parameters, model, dataset, work)
-    _write_model(model, trained, output, task)
+    _write_model(model, trained, output, task, inputs=() if job.hub_model else SIGNATURES.get(task, ()))
     if pytorch_output is not None:
         _fill(pytorch_output, output / "data" / "model")
     _say(f"model: {output.name}")
@@ -125,7 +125,7 @@ def _finetune(parameters: FinetuneParameters, model: Path, dataset: Path, work: 
     return trained
 
 
-def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
+def _write_model(model: Path, trained: Path, output: Path, task: str, *, inputs: tuple[str, ...]) -> None:
     import torch
 
     from azft.training import adapters, models
@@ -151,7 +151,7 @@ def _write_model(model: Path, trained: Path, output: Path, task: str) -> None:
     tokenizer = [file for file in sorted(target.iterdir()) if file.name not in before or "token" in file.name]
     if (model / "generation_config.json").is_file():
         shutil.copyfile(model / "generation_config.json", target / "generation_config.json")
-    write_mlflow_folder(output, task=task, tokenizer_files=tokenizer, head=head)
+    write_mlflow_folder(output, task=task, tokenizer_files=tokenizer, head=head, inputs=inputs)
 
 
 def _fill(target: Path, source: Path) -> None:

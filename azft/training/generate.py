@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from azft.asking import Answer, checked_row, text_answer
 from azft.data.model_folder import has_model, is_pipeline, reading_class
 from azft.errors import NotFoundError, UsageError
 from azft.training import adapters
@@ -19,6 +20,7 @@ from azft.training.models import decoder_start, load_model, unwrapped
 
 if TYPE_CHECKING:
     from azft.data.tokenizer import ModelTokenizer
+    from azft.training.telling import ReaderModel
 
 
 def stream_tokens(
@@ -126,16 +128,31 @@ class ChatModel:
     prompt: str = ""
     column: str = ""
     plain: bool = False
+    reads: tuple[str, ...] = ()
+    """The columns of a row with which it may be asked; () where it is asked in conversation alone."""
 
     def reply(
         self, messages: Sequence[Mapping[str, Any]], *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> Iterator[str]:
         """Pieces of the assistant's answer to a conversation, as they are made, up to the template's stop token."""
+        yield from self._written(self.asked(messages), max_new_tokens, temperature)
+
+    def ask(self, row: Mapping[str, Any], *, max_new_tokens: int = 256, temperature: float = 0.0) -> Answer:
+        """What is written about a row. Raises `UsageError` for one that the model is not asked with."""
+        asked = self.asked_row(checked_row(row, self.reads))
+        return text_answer("".join(self._written(asked, max_new_tokens, temperature)))
+
+    def go_on(self, text: str, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Iterator[str]:
+        """Pieces of what follows a text as it stands, as they are made."""
+        plain = replace(self, prompt="", plain=True)
+        yield from self._written(plain.asked([{"content": text}]), max_new_tokens, temperature)
+
+    def _written(self, asked: list[int], max_new_tokens: int, temperature: float) -> Iterator[str]:
         yield from pieces(
             self.tokenizer,
             stream_tokens(
                 self.model,
-                self.asked(messages),
+                asked,
                 stop=sorted(self.tokenizer.stop_ids),
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
@@ -144,17 +161,24 @@ class ChatModel:
 
     def asked(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a conversation, as the model was trained to be asked."""
+        said = str(messages[-1]["content"])
+        return self.asked_row({self.column: said}) if self.prompt else self._asked(said, messages)
+
+    def asked_row(self, row: Mapping[str, Any]) -> list[int]:
+        """Token ids of a row, its columns in the places of the prompt, as the model was trained to be asked."""
         from azft.data.prompts import fill
+
+        text = fill(self.prompt, row).text if self.prompt else str(row[self.reads[0]])
+        return self._asked(text, [{"role": "user", "content": text}])
+
+    def _asked(self, text: str, turns: Sequence[Mapping[str, Any]]) -> list[int]:
         from azft.data.text_rendering import opening_text
 
-        said = str(messages[-1]["content"])
-        text = fill(self.prompt, {self.column: said}).text if self.prompt else said
         if self.tokenizer.model_kind == "encoder-decoder":
             return list(self.tokenizer.backend.encode(text, add_special_tokens=True).ids)
         if self.tokenizer.template is None or self.plain:
             return self.tokenizer.encode(opening_text(self.tokenizer) + text + ("\n" if self.prompt else ""))
-        turns = [{"role": "user", "content": text}] if self.prompt else list(messages)
-        return self.tokenizer.encode(self.tokenizer.template.render(turns, add_generation_prompt=True))
+        return self.tokenizer.encode(self.tokenizer.template.render(list(turns), add_generation_prompt=True))
 
 
 def pieces(tokenizer: ModelTokenizer, tokens: Iterator[int]) -> Iterator[str]:
@@ -179,12 +203,16 @@ def plain_text(tokenizer: ModelTokenizer, ids: Sequence[int]) -> str:
     return str(tokenizer.backend.decode(list(ids), skip_special_tokens=True))
 
 
-def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool = False) -> ChatModel:
-    """Load a packaged model, or any model folder; `prompt`, `column` and `plain` are `ChatModel`'s.
+def load_chat(
+    folder: Path, *, prompt: str = "", column: str = "", plain: bool = False, reads: tuple[str, ...] = ()
+) -> ChatModel | ReaderModel:
+    """Load a packaged model, or any model folder; one that reads texts and writes none tells about rows.
+
+    `prompt`, `column`, `plain` and `reads` are `ChatModel`'s.
 
     Raises:
         NotFoundError: There is no model, or it holds an adapter alone.
-        UsageError: It tells something about texts and writes none, or its tokenizer does not say where an answer ends.
+        UsageError: It has no head that tells anything, it paints, or its tokenizer does not say where an answer ends.
     """
     from azft.data.model_folder import model_kind
     from azft.data.tokenizer import load_tokenizer
@@ -200,14 +228,15 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
             f"The model in {folder} paints pictures and writes no text, so there is nobody to chat with.",
             fix=f'Ask it in Python: diffusers.StableDiffusionPipeline.from_pretrained("{folder}")("a red circle")',
         )
-    if (auto_class := reading_class(base)) is not None:
-        loaded = f'transformers.{auto_class}.from_pretrained("{base}")'
-        if base is not folder:
-            loaded = f'peft.PeftModel.from_pretrained({loaded}, "{folder / "adapter"}")'
+    if (auto_class := reading_class(base)) == "AutoModel":
         raise UsageError(
-            f"The model in {folder} reads texts and writes none, so there is nobody to chat with.",
-            fix=f"See what it told about held-out rows in its run's samples.jsonl, or ask it in Python: {loaded}",
+            f"The model in {folder} reads texts and has no head that would tell anything about them.",
+            fix=f'Fine-tune it for a task, or ask it in Python: transformers.AutoModel.from_pretrained("{base}")',
         )
+    if auto_class is not None:
+        from azft.training.telling import load_reader
+
+        return load_reader(folder, base, auto_class)
     device = pick_device()
     dtype = arithmetic("auto", device).compute
     head = "AutoModelForSeq2SeqLM" if model_kind(base) == "encoder-decoder" else "AutoModelForCausalLM"
@@ -220,4 +249,4 @@ def load_chat(folder: Path, *, prompt: str = "", column: str = "", plain: bool =
             f"The tokenizer in {folder} has no end-of-text token, so an answer would never end.",
             fix="Set eos_token_id in its generation_config.json.",
         )
-    return ChatModel(model, tokenizer, prompt, column, plain)
+    return ChatModel(model, tokenizer, prompt, column, plain, reads)

@@ -285,9 +285,13 @@ def test_what_cannot_be_served_is_refused_before_anything_is_made(azure: Azure) 
         deploy(azure.connection, adapter, kind="serverless")
     with pytest.raises(UsageError, match="no name for an endpoint"):
         deploy(azure.connection, azure.local("linden-0000bbbb"), name="1x")
-    with pytest.raises(UsageError, match=r"vLLM, which writes text: its task is text-classification"):
-        deploy(azure.connection, azure.local("linden-0000cccc", task="text-classification"), instance_type=SIZE)
+    with pytest.raises(UsageError, match=r"vLLM, which writes texts or classifies them: its task is token-class"):
+        deploy(azure.connection, azure.local("linden-0000cccc", task="token-classification"), instance_type=SIZE)
+    electra = '{"model_type": "electra", "architectures": ["ElectraForSequenceClassification"]}'
+    several = '{"architectures": ["BertForSequenceClassification"], "problem_type": "multi_label_classification"}'
     for name, task, config, words in (
+        ("linden-0000aaaa", "text-classification", electra, "by Bert, ModernBert, .*: it is ElectraFor"),
+        ("linden-0000abab", "text-classification", several, "names one label"),
         ("linden-0000dddd", "translation", '{"model_type": "t5"}', "serves decoders: it is an encoder-decoder"),
         ("linden-0000eeee", "question-answering", '{"model_type": "bert"}', "an encoder, and marks answers"),
     ):
@@ -313,6 +317,58 @@ def test_of_a_model_in_azure_the_catalog_knows_what_can_serve_it(azure: Azure, m
     else:
         with pytest.raises(UsageError, match=f"serves decoders: it is an {kind}"):
             choose_kind(run, None)
+
+
+@pytest.mark.parametrize(
+    ("task", "config", "served"),
+    [
+        ("text-classification", {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, True),
+        ("text-classification", {"model_type": "roberta", "architectures": ["RobertaForSequenceClassification"]}, True),
+        ("text-classification", {"model_type": "phi3", "architectures": ["Phi3ForSequenceClassification"]}, True),
+        ("text-classification", {"model_type": "t5", "architectures": ["T5ForSequenceClassification"]}, False),
+        ("text-generation", {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}, True),
+    ],
+)
+def test_vllm_classifies_by_decoders_and_by_the_encoders_whose_heads_it_has(
+    azure: Azure, task: str, config: dict[str, Any], served: bool
+) -> None:
+    run = azure.local(task=task)
+    write_json(run.folder / "outputs" / "packaged" / "config.json", config)
+    if not served:
+        with pytest.raises(UsageError, match="serves decoders: it is an encoder-decoder"):
+            choose_kind(run, None)
+        return
+    made = deploy(azure.connection, run, instance_type=SIZE)
+    endpoint = azure.resources.get("online", made.name)
+    assert endpoint is not None
+    assert (made.kind, endpoint.tags["azft.task"]) == ("vllm", task)
+
+
+def test_of_a_classifier_in_azure_the_catalog_knows_whether_vllm_has_its_head(azure: Azure) -> None:
+    run = azure.completed("pipeline")
+    for model, served in (("all-MiniLM-L6-v2", True), ("roberta-base", True), ("FLAN-T5-small", False)):
+        recipe = {**run.plan["recipe"], "task": "text-classification", "model": model}
+        write_json(run.folder / "plan.json", {**run.plan, "recipe": recipe})
+        if served:
+            assert choose_kind(run, None) == "vllm"
+        else:
+            with pytest.raises(UsageError, match="serves decoders"):
+                choose_kind(run, None)
+
+
+@pytest.mark.parametrize("column", ["labels", "topics"])
+def test_of_a_classifier_in_azure_the_rows_know_whether_it_tells_several_labels(azure: Azure, column: str) -> None:
+    run = azure.completed("pipeline")
+    rows = azure.folder / "rows.jsonl"
+    recipe = {**run.plan["recipe"], "task": "text-classification", "model": "roberta-base", "data": {"columns": {}}}
+    inputs = [{"role": "train", "path": str(rows)}]
+    write_json(run.folder / "plan.json", {**run.plan, "recipe": recipe, "inputs": inputs})
+    assert choose_kind(run, None) == "vllm", "the file isn't here any more"
+    rows.write_text(json.dumps({"text": "a", column: ["x", "y"]}) + "\n")
+    with pytest.raises(UsageError, match="names one label"):
+        choose_kind(run, None)
+    rows.write_text(json.dumps({"text": "a", "label": "x"}) + "\n")
+    assert choose_kind(run, None) == "vllm"
 
 
 def test_the_endpoints_name_is_the_runs_within_azures_rules(azure: Azure) -> None:

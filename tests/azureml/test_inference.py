@@ -13,7 +13,7 @@ import pytest
 from azft.azureml import inference
 from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError, ServiceUnavailableError
-from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint, score_text
+from azft.azureml.inference import EndpointChat, chunk_text, completion_text, open_endpoint
 from azft.azureml.resources import Resource
 from azft.emulator.faults import ALWAYS
 from azft.errors import AzftError, ExitCode, NotFoundError, UsageError
@@ -129,6 +129,54 @@ def test_a_key_goes_to_https_only(azure: Azure, monkeypatch: pytest.MonkeyPatch)
         open_endpoint(azure.connection, name)
 
 
+MARKS = {
+    "flavors": {"hftransformersv2": {"task_type": "question-answering"}},
+    "signature": {"inputs": json.dumps([{"name": name, "type": "string"} for name in ("question", "context")])},
+}
+"""The MLmodel of a model that marks answers."""
+ROW = {"question": "Where?", "context": "In Rome."}
+
+
+@pytest.mark.parametrize("service", ["system-pipeline", "finetuning-job"])
+def test_a_model_of_another_task_is_asked_with_rows(azure: Azure, service: str) -> None:
+    run = azure.completed(service, described=MARKS)
+    endpoint = open_endpoint(azure.connection, deploy(azure.connection, run, instance_type=SIZE).name)
+    assert (endpoint.shape, endpoint.reads, endpoint.note) == ("score", ("question", "context"), "")
+    answer = endpoint.ask(ROW)
+    assert (answer.text, answer.told) == ("In Rome.", {"answer": "In Rome."})
+    with pytest.raises(UsageError, match="there is none"):
+        list(endpoint.reply(SAID))
+    with pytest.raises(UsageError, match="not asked with text"):
+        endpoint.ask({"text": "x"})
+    with pytest.raises(ServiceError, match="failed on this row"):
+        endpoint.ask({"question": "Where?", "context": "fail"})
+
+
+def test_what_is_said_last_is_the_row_of_a_model_that_reads_one_text(azure: Azure) -> None:
+    described = {"flavors": {"transformers": {"task": "summarization"}}}
+    run = azure.completed("system-pipeline", described=described)
+    endpoint = open_endpoint(azure.connection, deploy(azure.connection, run, instance_type=SIZE).name)
+    assert "".join(endpoint.reply([{"role": "user", "content": "before"}, *SAID])) == "hello"
+
+
+@pytest.mark.parametrize("what", ["", "{", "- 1", "flavors: 3"])
+def test_where_the_mlmodel_cant_be_read_it_is_said_and_asked_in_conversation(azure: Azure, what: str) -> None:
+    run = azure.completed("system-pipeline", described=MARKS)
+    name = deploy(azure.connection, run, instance_type=SIZE).name
+    (described,) = [file for file in azure.emu.state.root.rglob("MLmodel") if "mlflow_model_folder" in str(file)]
+    described.write_text(what) if what else described.unlink()
+    endpoint = open_endpoint(azure.connection, name)
+    assert "asked in conversation" in endpoint.note
+    assert endpoint.reads == ()
+
+
+def test_an_endpoint_that_is_asked_in_conversation_takes_no_row(azure: Azure) -> None:
+    endpoint = chat(azure, "system-pipeline")
+    assert endpoint.reads == ()
+    with pytest.raises(UsageError, match="in conversation, not with a row"):
+        endpoint.ask(ROW)
+
+
 class Stream:
     """An answer that comes in pieces, and may break."""
 
@@ -187,26 +235,7 @@ def test_an_endpoint_that_does_not_stream_is_asked_without(azure: Azure, monkeyp
     assert asked == [True, None]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"output": "hi"},
-        ["hi"],
-        {"output": ["hi"]},
-        [{"generated_text": "hi"}],
-        {"0": "hi"},
-        {"output": [{"role": "user", "content": "yo"}, {"role": "assistant", "content": "hi"}]},
-        "hi",
-    ],
-)
-def test_every_form_of_a_score_has_its_text(answer: Any) -> None:
-    assert score_text(answer) == "hi"
-
-
 def test_answers_that_are_none_say_so() -> None:
-    for answer in ({}, [], None, 3):
-        with pytest.raises(ServiceError, match="no text"):
-            score_text(answer)
     with pytest.raises(ServiceError, match="no chat completion"):
         completion_text({"error": "x"})
     with pytest.raises(ServiceError, match="no JSON"):

@@ -48,6 +48,20 @@ def test_from_a_run_to_an_endpoint_and_back(azure: Azure, capsys: pytest.Capture
     assert read(capsys)["items"] == []
 
 
+def test_a_model_of_another_task_is_asked_with_a_row(azure: Azure, capsys: pytest.CaptureFixture[str]) -> None:
+    flavors = {"hftransformersv2": {"task_type": "question-answering"}}
+    run = azure.completed("system-pipeline", described={"flavors": flavors})
+    assert azft(["deploy", run.name, "--instance-type", SIZE, "-o", "json"]) == ExitCode.DONE
+    endpoint = read(capsys)["name"]
+    row = {"question": "Where?", "context": "In Rome."}
+    assert azft(["chat", "--endpoint", endpoint, "--row", json.dumps(row)]) == ExitCode.DONE
+    assert capsys.readouterr().out == "In Rome.\n"
+    assert azft(["chat", "--endpoint", endpoint, "--row", json.dumps(row), "-o", "json"]) == ExitCode.DONE
+    assert read(capsys) == {"row": row, "answer": "In Rome.", "told": {"answer": "In Rome."}}
+    assert azft(["chat", "--endpoint", endpoint, "--prompt", "Where?"]) == ExitCode.USAGE
+    assert "Give both: --row" in capsys.readouterr().err
+
+
 def test_what_a_person_reads(azure: Azure, capsys: pytest.CaptureFixture[str]) -> None:
     run = azure.completed("pipeline")
     azft(["deploy", run.name, "--instance-type", SIZE])

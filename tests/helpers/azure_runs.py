@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,13 @@ PROPERTIES = {"inference-recommended-sku": f"Standard_NC6s_v3, {SIZE}, Standard_
 _ANSWERS = """
 import json, sys
 for line in sys.stdin:
-    said = json.loads(line)["messages"][-1]["content"]
-    print(json.dumps({"error": "it failed"} if said == "fail" else {"content": "you said: " + said}), flush=True)
+    request = json.loads(line)
+    said = list(request["row"].values())[-1] if "row" in request else request["messages"][-1]["content"]
+    told = {"told": {"answer": said}} if "row" in request else {"content": "you said: " + said}
+    print(json.dumps({"error": "it failed"} if said == "fail" else told), flush=True)
 """
 SERVER = (sys.executable, "-c", _ANSWERS)
-"""A model's server that says what it was told; `fail` makes it fail."""
+"""A model's server that says what it was told, of a row the last text; `fail` makes it fail."""
 OUTPUTS = {
     "pipeline": ("packaged", "uri_folder"),
     "system-pipeline": ("mlflow_model_folder", "mlflow_model"),
@@ -92,12 +95,16 @@ class Azure:
         run.set_state(RunState.RUNNING)
         return run
 
-    def completed(self, service: str, name: str = "linden-0123abcd", **target: Any) -> Run:
-        """A run that is done, with a small model among its outputs."""
+    def completed(
+        self, service: str, name: str = "linden-0123abcd", described: dict[str, Any] | None = None, **target: Any
+    ) -> Run:
+        """A run that is done, with a small model among its outputs; `described` is its MLmodel."""
         run = self.running(service, name, **target)
         output, kind = OUTPUTS[service]
         place = place_of(self.emu, None, f"{name}/{output}")
         write_model(place.path)
+        if described is not None:
+            (place.path / "MLmodel").write_text(json.dumps(described), encoding="utf-8")  # JSON is YAML
         if output != "registered_model":
             record_output(self.emu, name, output, place, kind)
         self.emu.clock.advance(3600)

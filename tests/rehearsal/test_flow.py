@@ -105,6 +105,26 @@ def test_the_command_goes_the_whole_way_and_leaves_nothing(
     assert "do-not-show-me" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("service", "model", "kind"), [("system-pipeline", None, "mlflow"), ("pipeline", "Phi-4-mini-instruct", "vllm")]
+)
+def test_a_classifier_goes_the_whole_way_too(here: Path, service: str, model: str | None, kind: str) -> None:
+    made = azft.init(here / "mail", task="text-classification", model=model)
+    done = command(here, made.recipe, service, "-o", "json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    rows = [json.loads(line) for line in (made.folder / "test.jsonl").read_text().splitlines()]
+    assert report["question"] == rows[0]["text"]
+    assert report["answer"].split()[0] in {row["label"] for row in rows}
+    said = {part["name"]: part["said"] for part in report["parts"]}
+    assert said["deploy"].startswith(kind)
+    assert ("--instance-type" in said["deploy"]) == (model is None), (
+        "no registry recommends a machine for a hub's model"
+    )
+    assert said["down"].startswith("1 thing")
+
+
 def test_a_person_reads_what_it_is_how_far_it_is_and_what_it_showed_and_did_not(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,31 +219,60 @@ def test_something_that_is_left_is_a_failure(recipe: Path, monkeypatch: pytest.M
         flow.rehearse(plan)
 
 
+PHI, CLUSTER_OF = "Phi-4-mini-instruct", {"compute": "gpu-cluster"}
+CHAT = {"talk": [{"role": "user", "content": "Open?"}, {"role": "assistant", "content": "Yes."}]}
+SQUAD_ROW = {"question": "Who?", "context": "Jon bakes.", "answers": {"text": ["Jon"], "answer_start": [0]}}
+
+
 @pytest.mark.parametrize(
-    ("task", "columns", "row", "asked"),
+    ("pipeline", "task", "columns", "row", "asked"),
     [
-        ("chat-completion", {"messages": "talk"}, {"talk": [{"role": "user", "content": "Open?"},
-         {"role": "assistant", "content": "Yes."}]}, "Open?"),
-        ("preference-tuning", {}, {"prompt": [{"role": "user", "content": "Open?"}], "chosen": "Yes.",
+        ("azft", "chat-completion", {"messages": "talk"}, CHAT, "Open?"),
+        ("azft", "preference-tuning", {}, {"prompt": [{"role": "user", "content": "Open?"}], "chosen": "Yes.",
          "rejected": "No."}, "Open?"),
-        ("translation", {}, {"source": "Brot", "target": "bread"}, "Brot"),
-        ("question-answering", {}, {"question": "Who?", "context": "Jon bakes.", "answers": "Jon"}, "Jon bakes."),
-        ("text-generation", {}, {"text": "It opens at six."}, None),
-        ("text-classification", {}, {"text": "Open?", "label": "hours"}, None),
+        ("azft", "translation", {}, {"source": "Brot", "target": "bread"}, "Translate the following text.\n\nBrot"),
+        ("azft", "question-answering", {}, {"question": "Who?", "context": "Jon bakes.", "answers": "Jon"},
+         "Context: Jon bakes.\nQuestion: Who?\nAnswer:"),
+        ("azft", "text-classification", {}, {"text": "Open?", "label": "hours"}, {"text": "Open?"}),
+        ("azft", "text-generation", {}, {"text": "It opens at six."}, {"prompt": "It opens"}),
+        ("system", "chat-completion", {}, {"messages": CHAT["talk"]}, "Open?"),
+        ("system", "translation", {"source": "de", "target": "en"}, {"de": "Brot", "en": "bread"}, {"source": "Brot"}),
+        ("system", "summarization", {}, {"document": "A day.", "summary": "Day"}, {"document": "A day."}),
+        ("system", "question-answering", {}, SQUAD_ROW, {"question": "Who?", "context": "Jon bakes."}),
+        ("system", "text-generation", {}, {"prompt": "We", "completion": " bake"}, {"prompt": "We"}),
+        ("system", "text-generation", {}, {"text": "It opens at six."}, {"prompt": "It opens"}),
+        ("finetuning", "text-generation", {}, {"text": "Six."}, {"prompt": "Six."}),
+        ("finetuning", "text-classification", {}, {"text": "Open?", "label": "hours"}, {"text": "Open?"}),
+        ("system", "token-classification", {}, {"tokens": ["In", "Rome"], "tags": ["O", "B"]},
+         {"tokens": ["In", "Rome"]}),
     ],
 )  # fmt: skip
 def test_each_task_asks_its_served_model_what_its_rows_asked(
-    task: str, columns: dict[str, str], row: dict[str, Any], asked: str | None, here: Path, recipe: Path
+    pipeline: str, task: str, columns: dict[str, str], row: dict[str, Any], asked: Any, here: Path
 ) -> None:
+    question = flow.first_question(planned(here, pipeline, task, columns, row))
+    assert (question.messages[-1]["content"] if isinstance(asked, str) else question.row) == asked
+    texts = [asked] if isinstance(asked, str) else asked.values()
+    assert question.shown == "\n".join(" ".join(text) if isinstance(text, list) else text for text in texts)
+
+
+def planned(here: Path, pipeline: str, task: str, columns: dict[str, str], row: dict[str, Any]) -> azft.Plan:
+    """A plan whose rows are all the same."""
     (here / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for _ in range(12)))
     text = {
-        "name": "asks", "task": task, "model": "Phi-4-mini-instruct", "modes": {"maap": {"compute": "gpu-cluster"}},
+        "name": "asks", "task": task, "model": PHI, "modes": {"maap": {**CLUSTER_OF, "pipeline": pipeline}},
         "data": {"train": "rows.jsonl", "columns": columns}, "technique": {"name": "lora"},
     }  # fmt: skip
     (here / "asks.yaml").write_bytes(orjson.dumps(text))
-    question = flow.first_question(azft.plan(here / "asks.yaml", mode="maap"))
-    assert [message["role"] for message in question] == ([] if asked is None else ["user"])
-    assert all(asked in message["content"] for message in question if asked is not None)
+    return azft.plan(here / "asks.yaml", mode="maap")
+
+
+def test_two_texts_are_not_asked_of_azures_own_server_and_it_is_said(here: Path) -> None:
+    row = {"text": "a", "text_pair": "b", "label": "same"}
+    plan = planned(here, "system", "text-classification", {}, row)
+    assert "one text a row" in flow._why_not_asked(plan, SimpleNamespace())  # type: ignore[arg-type]
+    one = planned(here, "system", "text-classification", {}, {"text": "a", "label": "same"})
+    assert flow._why_not_asked(one, SimpleNamespace()) == ""  # type: ignore[arg-type]
 
 
 def test_the_question_is_a_held_out_rows_up_to_its_last_answer(here: Path, recipe: Path) -> None:
@@ -238,4 +287,4 @@ def test_the_question_is_a_held_out_rows_up_to_its_last_answer(here: Path, recip
     }
     (here / "bakery" / "validation.jsonl").write_bytes(orjson.dumps(row) + b"\n")
     question = flow.first_question(azft.plan(recipe, mode="maas"))
-    assert [message["content"] for message in question] == ["Be kind.", "Open?", "Yes.", "Until when?"]
+    assert [message["content"] for message in question.messages] == ["Be kind.", "Open?", "Yes.", "Until when?"]

@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from azft.chat import _asking
 from azft.data.renderers import renderer_for
 from azft.data.tokenizer import ModelTokenizer, load_tokenizer
+from azft.errors import UsageError
 from azft.tasks import TASKS
 from azft.training.generate import ChatModel
 from tests.helpers.tokens import tokenizer_folder
@@ -69,10 +70,35 @@ def test_a_chat_is_asked_whole(tmp_path: Path) -> None:
 
 def test_the_recipes_own_prompt_is_the_one_that_asks() -> None:
     asking = _asking({"task": "translation", "data": {"prompt": "Into German: {source}"}})
-    assert asking == {"prompt": "Into German: {source}", "column": "source", "plain": False}
+    assert asking == {
+        "prompt": "Into German: {source}",
+        "column": "source",
+        "plain": False,
+        "reads": ("source",),
+    }
     assert TASKS["translation"].prompt != asking["prompt"]
 
 
 def test_a_run_of_another_machine_whose_recipe_is_not_here_is_asked_like_a_folder() -> None:
     assert _asking({}) == {}
     assert _asking({"output": {"model_name": "bakery"}}) == {}
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain", "encoder-decoder"])
+def test_a_row_of_several_columns_is_asked_whole(tmp_path: Path, kind: str) -> None:
+    tokenizer = tokenizer_of(tmp_path / "model", kind)
+    row = {"question": "Who bakes?", "context": "Jon bakes.", "answers": [["Jon", None]]}
+    rendered = renderer_for("question-answering", tokenizer).render(row)
+    model = ChatModel(None, tokenizer, **_asking({"task": "question-answering", "data": {"prompt": None}}))
+    asked = model.asked_row({"question": "Who bakes?", "context": "Jon bakes."})
+    assert asked == rendered.token_ids[: rendered.loss_spans[0][0]]
+    with pytest.raises(UsageError, match="not asked with answers"):
+        model.ask(row)
+
+
+def test_what_each_task_is_asked_with_is_there_and_is_not_what_it_learns() -> None:
+    for task in TASKS.values():
+        columns = {column.name: column for column in task.columns}
+        assert set(task.reads) <= columns.keys() - {task.target}
+        assert bool(task.reads) == (task.rendering in {"text", "prompt", "class", "tag"})
+        assert all(columns[name].kind in {"text", "words"} for name in task.reads)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import torch
 
+from azft.asking import row_of
 from azft.data.dataset import open_dataset
 from azft.data.model_folder import reading_class
 from azft.data.prepare import prepare
@@ -220,11 +221,64 @@ def test_plain_transformers_tells_what_the_samples_say(made: tuple[str, Path]) -
             assert sample["reference"] == data["answers"]["text"][0]
 
 
-def test_it_does_not_chat(made: tuple[str, Path]) -> None:
-    _, folder = made
-    with pytest.raises(UsageError, match="nobody to chat with") as caught:
-        load_chat(folder / "packaged")
-    assert "AutoModelFor" in caught.value.fix
+def test_asked_a_row_it_tells_what_evaluation_saw(made: tuple[str, Path]) -> None:
+    case, folder = made
+    model = load_chat(folder / "packaged")
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    for sample, data in zip(samples_of(folder), rows, strict=False):
+        answer = model.ask({name: data[name] for name in model.reads if name in data})
+        told = answer.told
+        if case.startswith("class"):
+            said = told.get("labels", [told])
+            assert {one["label"] for one in said} == set(sample["tuned"].split(", ")) - {"(none)"}
+            assert all(0 < one["score"] <= 1 for one in said)
+        elif case == "tag":
+            assert told["tokens"] == data["tokens"]
+            words = data["tokens"]
+            shown = [f"{kind} {' '.join(words[first : last + 1])}" for kind, first, last in entities(told["tags"])]
+            assert "; ".join(shown) == sample["tuned"]
+            assert answer.text.splitlines()[0].split() == [words[0], told["tags"][0]]
+        else:
+            assert told["answer"] == sample["tuned"]
+            assert told["answer"] in data["context"]
+    if case != "span":
+        said_last = [{"role": "user", "content": "Anna lives in Rome ."}]
+        assert "".join(model.reply(said_last)) == model.ask(row_of(said_last[0]["content"], model.reads)).text
+
+
+def test_a_row_that_is_longer_than_the_model_reads_is_cut_or_read_in_windows(made: tuple[str, Path]) -> None:
+    case, folder = made
+    model = load_chat(folder / "packaged")
+    long = " ".join(sentence(0)[0]) + " It rained." * 200
+    if case == "span":
+        told = model.ask({"question": "Which town?", "context": long}).told
+        assert told["answer"] in long
+        with pytest.raises(UsageError, match="Nothing of the row fits"):
+            model.ask({"question": long, "context": "Rome."})
+        with pytest.raises(UsageError, match="there is none"):
+            model.ask({"question": "Which town?"})
+    elif case == "tag":
+        assert len(model.ask(row_of(long, model.reads)).told["tags"]) == len(long.split())
+    else:
+        assert model.ask(row_of(long, model.reads)).text
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [([], "an object"), ({}, "has no"), ({"txet": "x"}, "not asked with txet"), (None, "an object")],
+)
+def test_what_is_no_row_is_refused(made: tuple[str, Path], row: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_chat(made[1] / "packaged").ask(row)
+
+
+def test_an_encoder_without_a_head_tells_nothing(made: tuple[str, Path]) -> None:
+    case, folder = made
+    if case == "class-by-a-decoder":
+        pytest.skip("a decoder writes without one")
+    with pytest.raises(UsageError, match="no head that would tell") as caught:
+        load_chat(folder / "base")
+    assert "AutoModel" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -251,9 +305,12 @@ def test_a_head_beside_virtual_tokens_is_found_by_plain_peft_with_the_names_of_i
         assert all(f"`{label}`" in (packaged / "README.md").read_text() for label in rows.labels)
     tuned = PeftModel.from_pretrained(base, packaged / "adapter").eval()
     assert {"score", "classifier", "qa_outputs"} & set(".".join(adapters.trained_tensors(tuned)).split("."))
-    with pytest.raises(UsageError, match="writes none") as caught:
-        load_chat(packaged)
-    assert (
-        f'PeftModel.from_pretrained(transformers.{auto_class}.from_pretrained("{packaged / "base"}")'
-        in caught.value.fix
-    )
+    asked = json.loads((folder / "test.jsonl").read_text().splitlines()[0])
+    model = load_chat(packaged)
+    told = model.ask({name: asked[name] for name in model.reads if name in asked}).told
+    if task == "token-classification":
+        words = asked["tokens"]
+        shown = [f"{kind} {' '.join(words[first : last + 1])}" for kind, first, last in entities(told["tags"])]
+        assert ("; ".join(shown) or "(none)") == samples_of(folder)[0]["tuned"]
+    else:
+        assert told.get("label", told.get("answer")) == samples_of(folder)[0]["tuned"]
