@@ -161,6 +161,13 @@ def get_model(name: str, *, progress: Callable[[str], None] | None = None) -> Pa
     return fetch(name, progress)
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, which editors use to complete and check it."""
+    from azft.recipe_schema import json_schema
+
+    return json_schema()
+
+
 def doctor() -> Machine:
     """What this machine has, and what is missing for what."""
     from azft.machine import inspect_machine
