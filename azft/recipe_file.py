@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from azft.deepspeed_config import contradictions
-from azft.errors import RecipeError
+from azft.errors import RecipeError, UsageError
 from azft.findings import Finding, Severity
 from azft.recipe import Recipe
 from azft.recipe_errors import closest, explain
@@ -67,9 +67,14 @@ def load_recipe(
     values are taken from `environment` (the process's when None), which may also hold overrides named
     `AZFT_RECIPE__KEY__PATH`.
 
-    Raises `RecipeError` with every finding.
+    Raises `RecipeError` with every finding, and `UsageError` for what is no path.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        found = type(path).__name__
+        message = f"A recipe is the path of its file, or what load_recipe returned; this is of type {found}."
+        raise UsageError(message) from None
     environment = os.environ if environment is None else environment
     reader = _Reader(path, environment)
     data = reader.parse(reader.read())

@@ -74,6 +74,8 @@ def convert(
 
 def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:
     """The first rows as the model will see them: text, tokens, and which of them are in the loss."""
+    if rows < 1:
+        raise UsageError(f"A preview shows at least one row, not {rows}.")
     from azft.catalog import materialize, resolve_model
 
     with needs("data", "The preview"):
