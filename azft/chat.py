@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azft.data.asking import require_conversation
 from azft.data.model_folder import has_model
 from azft.errors import NotFoundError
 from azft.extras import needs
@@ -28,8 +29,13 @@ class Chat:
     def reply(
         self, messages: Sequence[Message], *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> Iterator[str]:
-        """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token."""
-        yield from self.model.reply(list(messages), max_new_tokens=max_new_tokens, temperature=temperature)
+        """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token.
+
+        Raises `UsageError` for what is no conversation.
+        """
+        turns = require_conversation(messages, max_new_tokens=max_new_tokens)
+        pieces: Iterator[str] = self.model.reply(turns, max_new_tokens=max_new_tokens, temperature=temperature)
+        return pieces
 
 
 def open_chat(what: Run | Path) -> Chat:

@@ -83,6 +83,14 @@ def test_a_run_that_was_found_already_is_that_run(tmp_path: Path) -> None:
     assert azft.get_run(run) is run
 
 
+def test_outputs_of_a_run_on_this_machine_need_no_workspace_to_be_brought_from(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run-1")
+    for function in (azft.download, azft.remote_outputs):
+        with pytest.raises(UsageError, match=r"run-1 are on this machine") as raised:
+            function(run)
+        assert "run.outputs()" in raised.value.fix
+
+
 def test_a_plan_for_another_mode_is_not_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plan = azft.plan(azft.init("demo").recipe)

@@ -188,16 +188,19 @@ def reused_steps(
 
 
 def remote_outputs(run: Run | str, *, access: Access | None = None) -> list[RemoteOutput]:
-    """What a run in Azure has to give: each output, where it lies, how large it is."""
+    """What a run in Azure has to give: each output, where it lies, how large it is.
+
+    Raises `UsageError` for a run on this machine, whose outputs are here.
+    """
     from azft.azureml.outputs import list_outputs
 
-    found = run_of(run)
+    found = _in_azure(run)
     return list_outputs(connect_for(found, access), found)
 
 
 def download(
     run: Run | str,
-    names: Iterable[str] = (),
+    names: Iterable[str] | str = (),
     *,
     folder: Path | str | None = None,
     on_event: OnEvent | None = None,
@@ -205,13 +208,15 @@ def download(
 ) -> dict[str, Path]:
     """Bring outputs of a run in Azure here, all or the named ones, into the run's folder or another; their places.
 
-    May be cut off and repeated: what is here already and right is not fetched again.
+    One name may stand alone. May be cut off and repeated: what is here already and right is not fetched again. Raises
+    `UsageError` for a run on this machine, whose outputs are here.
     """
     from azft.azureml.outputs import download as fetch
 
-    found = run_of(run)
+    found = _in_azure(run)
     target = None if folder is None else Path(folder)
-    return fetch(connect_for(found, access), found, names, folder=target, on_event=on_event or (lambda _: None))
+    wanted = [names] if isinstance(names, str) else names
+    return fetch(connect_for(found, access), found, wanted, folder=target, on_event=on_event or (lambda _: None))
 
 
 def run_of(run: Run | str) -> Run:
@@ -233,6 +238,15 @@ def connect_for(run: Run, access: Access | None) -> Connection:
     from azft.azureml.teardown import connect_for as connect
 
     return connect(run, access_of(access))
+
+
+def _in_azure(run: Run | str) -> Run:
+    """The run. Raises `UsageError` for one on this machine."""
+    found = run_of(run)
+    if not found.remote:
+        fix = f"Their places: run.outputs(), or azft outputs {found.name}"
+        raise UsageError(f"The outputs of run {found.name} are on this machine.", fix=fix)
+    return found
 
 
 def _store() -> RunStore:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
+from azft.data.asking import require_conversation
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.redact import redact
 from azft.tags import KIND_TAG, MODEL_TAG, TAG
@@ -54,17 +55,20 @@ class EndpointChat:
     ) -> Iterator[str]:
         """Pieces of the answer to a conversation: as they are made where the endpoint streams, else in one.
 
-        Raises `AzftError`: the endpoint refuses, has a fault, or its answer was cut off.
+        Raises `AzftError`: it is no conversation, or the endpoint refuses, has a fault, or its answer was cut off.
         """
+        return self._answer(require_conversation(messages, max_new_tokens=max_new_tokens), max_new_tokens, temperature)
+
+    def _answer(self, messages: list[dict[str, Any]], max_new_tokens: int, temperature: float) -> Iterator[str]:
         body: dict[str, Any]
         if self.shape == "score":
             parameters: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
             if temperature > 0:
                 parameters["temperature"] = temperature
-            body = {"input_data": {"input_string": list(messages), "parameters": parameters}, "params": {}}
+            body = {"input_data": {"input_string": messages, "parameters": parameters}, "params": {}}
             yield self._score(body)
             return
-        body = {"messages": list(messages), "max_tokens": max_new_tokens, "temperature": temperature}
+        body = {"messages": messages, "max_tokens": max_new_tokens, "temperature": temperature}
         if self.model is not None:
             body["model"] = self.model
         try:
