@@ -54,6 +54,11 @@ class RecipeFile:
         """The line on which a key stands, or the nearest enclosing key that is written down."""
         return _nearest(self.lines, key)
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.setup import show_recipe
+
+        return show_recipe(self)
+
 
 def load_recipe(
     path: Path | str,
