@@ -1,12 +1,12 @@
 """One row asked of a tuned model: what a task's model is asked with, and its answer, for a person and as data.
 
 Which columns those are is the task's row (`Task.reads`). Models on this machine (`azft.training`) and behind endpoints
-(`azft.azureml`) give the same answers. Conversations are not asked here.
+(`azft.azureml`) give the same answers. Of conversations only their messages are checked here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from azft.tasks import TASKS
 
 NOTHING = "(none)"
 """The answer where nothing is told: no label, no place in the context, no text."""
+_EXAMPLE = '[{"role": "user", "content": "When are you open?"}]'
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,14 @@ def _scored(label: str, score: float | None) -> str:
 
 def _label(label: str, score: float | None) -> dict[str, Any]:
     return {"label": label} if score is None else {"label": label, "score": score}
+
+
+def require_conversation(messages: object, *, max_new_tokens: int) -> list[dict[str, Any]]:
+    """The messages as a list. Raises `UsageError` where they are no conversation, or no answer is wanted."""
+    if max_new_tokens < 1:
+        raise UsageError(f"An answer has at least one token: max_new_tokens is {max_new_tokens}.")
+    given = list(messages) if isinstance(messages, Iterable) and not isinstance(messages, str | Mapping) else []
+    turns = [dict(message) for message in given if isinstance(message, Mapping) and {"role", "content"} <= set(message)]
+    if not turns or len(turns) < len(given):
+        raise UsageError("A conversation is a list of messages, each with role and content.", fix=f"Like {_EXAMPLE}")
+    return turns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azft.asking import Answer
+from azft.asking import Answer, require_conversation
 from azft.data.model_folder import has_model
 from azft.errors import NotFoundError, UsageError
 from azft.extras import needs
@@ -29,8 +29,13 @@ class Chat:
     def reply(
         self, messages: Sequence[Message], *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> Iterator[str]:
-        """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token."""
-        yield from self.model.reply(list(messages), max_new_tokens=max_new_tokens, temperature=temperature)
+        """Pieces of the answer to a conversation, as they are made. Temperature 0 always takes the likeliest token.
+
+        Raises `UsageError` for what is no conversation.
+        """
+        turns = require_conversation(messages, max_new_tokens=max_new_tokens)
+        pieces: Iterator[str] = self.model.reply(turns, max_new_tokens=max_new_tokens, temperature=temperature)
+        return pieces
 
     def go_on(self, text: str, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Iterator[str]:
         """What follows a text as it stands, without a chat's markup or a task's prompt, in pieces."""

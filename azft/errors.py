@@ -7,12 +7,16 @@ secret: whoever builds one passes text that may be shown, logged and stored.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from azft.findings import Finding
+
+
+_NOTES = 20
+"""Findings that stand below a traceback."""
 
 
 class ExitCode(IntEnum):
@@ -50,9 +54,19 @@ class AzftError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.fix}" if self.fix else self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error crosses into another process whole, whatever its class is made from."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in the place of a traceback: what to do, and not where in azft it was noticed."""
         return [f"{type(self).__name__}: {self}", *(str(finding) for finding in getattr(self, "findings", ()))]
+
+
+def _again(kind: type[AzftError], args: tuple[Any, ...], state: dict[str, Any]) -> AzftError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def first_line(error: BaseException) -> str:
@@ -78,13 +92,20 @@ class MissingDependencyError(UsageError):
 
 
 class FindingsError(AzftError):
-    """One or more findings of severity error stand in the way; all of them are attached."""
+    """One or more findings of severity error stand in the way; all of them are attached.
+
+    The first of them are notes, too, so that a script that ends on one shows them below its traceback.
+    """
 
     exit_code = ExitCode.CHECK_FAILED
 
     def __init__(self, message: str, findings: Sequence[Finding], *, fix: str = "") -> None:
         super().__init__(message, fix=fix)
         self.findings = tuple(findings)
+        for finding in self.findings[:_NOTES]:
+            self.add_note(str(finding))
+        if (more := len(self.findings) - _NOTES) > 0:
+            self.add_note(f"... and {more:,} more in its `findings`")
 
 
 class RecipeError(FindingsError):

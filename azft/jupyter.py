@@ -32,7 +32,7 @@ def watch(run: Run | str, *, timeout: float | None = None) -> None:
     Raises `JobFailedError` when the run failed or was canceled, so that "Run all" ends there, and
     `InterruptedRunError` when the watching was interrupted (the run goes on) or the run itself was.
     """
-    found = api.get_run(run) if isinstance(run, str) else run
+    found = api.get_run(run)
     screen: Screen = Notebook(found) if in_notebook() else Text(found)
     progress = found.progress()
 

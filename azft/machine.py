@@ -63,6 +63,11 @@ class Machine:
         """Whether a recipe can be trained here."""
         return all(extra.complete for extra in self.extras if extra.name in LOCAL_MODE)
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.setup import show_machine
+
+        return show_machine(self)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {

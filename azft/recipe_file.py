@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from azft.deepspeed_config import contradictions
-from azft.errors import RecipeError
+from azft.errors import RecipeError, UsageError
 from azft.findings import Finding, Severity
 from azft.recipe import Recipe
 from azft.recipe_errors import closest, explain
@@ -54,6 +54,11 @@ class RecipeFile:
         """The line on which a key stands, or the nearest enclosing key that is written down."""
         return _nearest(self.lines, key)
 
+    def _repr_html_(self) -> str:
+        from azft.views_html.setup import show_recipe
+
+        return show_recipe(self)
+
 
 def load_recipe(
     path: Path | str,
@@ -67,9 +72,14 @@ def load_recipe(
     values are taken from `environment` (the process's when None), which may also hold overrides named
     `AZFT_RECIPE__KEY__PATH`.
 
-    Raises `RecipeError` with every finding.
+    Raises `RecipeError` with every finding, and `UsageError` for what is no path.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        found = type(path).__name__
+        message = f"A recipe is the path of its file, or what load_recipe returned; this is of type {found}."
+        raise UsageError(message) from None
     environment = os.environ if environment is None else environment
     reader = _Reader(path, environment)
     data = reader.parse(reader.read())

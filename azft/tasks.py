@@ -53,6 +53,8 @@ class Task:
     written loses its end, and every word that has a tag is worth a piece."""
     whole: tuple[str, ...] = ()
     """Columns of which nothing is cut off where a prompt is too long: half a question is another question."""
+    passage: str | None = None
+    """The column that many rows may have in common, each asking something else about it."""
     asked: str = "prompt"
     told: str = "answer"
     """What findings call the part of a row that is given, and the part that is learned."""
@@ -168,6 +170,7 @@ TASKS: dict[str, Task] = {
             encoder_decoder="source-target",
             prompt="Context: {context}\nQuestion: {question}\nAnswer:",
             whole=("question",),
+            passage="context",
             encoder="span",
             pipeline_tag="question-answering",
         ),

@@ -35,7 +35,8 @@ Good to know:
 - **Near-duplicates** are rows that share at least {THRESHOLD:.0%} (Jaccard) of their text's 8-byte shingles, case,
   spacing and system turns left aside, or, in another file, {PROMPT_THRESHOLD:.0%} of their prompt's; texts below {MIN_BYTES} bytes are not compared. Candidates come from MinHash
   (24 hashes in 6 bands of 4) and are compared exactly, so what is reported is true; of pairs at the threshold one in a
-  hundred is missed, of pairs at 95 % one in 25,000. `--no-near-duplicates` leaves it out.
+  hundred is missed, of pairs at 95 % one in 25,000. A `context` that several questions are asked about makes no copies: question and
+  answer must be alike, and the contexts, too. `--no-near-duplicates` leaves it out.
 - **The model's view.** The model's chat template (its family's, where a stand-in takes the model's place) is tried on the rows:
   on one of each shape (roles, keys, white space at the ends of texts) and on every row that could be a case of its own, so
   that what the template refuses is found, in one process. Where the model is on this machine its

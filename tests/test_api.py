@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import azft
 from azft import api
 from azft.errors import NotFoundError, UsageError
+from azft.runs import Run
 
 
 def test_every_public_name_loads() -> None:
@@ -59,6 +61,54 @@ def test_what_is_not_there_is_said_with_a_way_out(tmp_path: Path, monkeypatch: p
     (tmp_path / "plan.json").write_text("[]")
     with pytest.raises(UsageError, match="no plan"):
         azft.load_plan(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("given", [None, 5, {"name": "a"}, b"recipe.yaml", []])
+def test_what_is_no_recipe_is_said_to_be_none(given: Any) -> None:
+    for function in (azft.load_recipe, azft.check, azft.preview, azft.plan, azft.submit):
+        with pytest.raises(UsageError, match=f"path of its file.*of type {type(given).__name__}"):
+            function(given)
+
+
+@pytest.mark.parametrize("given", [5, Path("run"), {}, [], None])
+def test_what_is_no_run_is_said_to_be_none(given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for function in (azft.cancel, azft.resume, azft.summarize, azft.register, azft.deploy, azft.download, azft.refresh):
+        with pytest.raises(UsageError, match=r"run (is its name|was given)"):
+            function(given)
+
+
+def test_a_run_that_was_found_already_is_that_run(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run-1")
+    assert azft.get_run(run) is run
+
+
+def test_outputs_of_a_run_on_this_machine_need_no_workspace_to_be_brought_from(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run-1")
+    for function in (azft.download, azft.remote_outputs):
+        with pytest.raises(UsageError, match=r"run-1 are on this machine") as raised:
+            function(run)
+        assert "run.outputs()" in raised.value.fix
+
+
+def test_a_plan_for_another_mode_is_not_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = azft.plan(azft.init("demo").recipe)
+    with pytest.raises(UsageError, match="is for mode local, not maap"):
+        azft.submit(plan, mode="maap")
+    assert azft.runs() == []
+
+
+def test_a_folder_to_chat_with_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(NotFoundError, match=r"open_chat\(Path\('model'\)\)"):
+        azft.open_chat("model")
+
+
+def test_a_preview_of_no_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one row, not -1"):
+        azft.preview(azft.init(tmp_path).recipe, rows=-1)
 
 
 def test_check_reports_a_model_that_does_not_exist_beside_the_datas_findings(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from azft.api.planning import (
     plan,
     plan_from_azureml,
     preview,
+    schema,
 )
 from azft.api.running import (
     OnEvent,
@@ -83,6 +84,7 @@ __all__ = [
     "resume",
     "reused_steps",
     "runs",
+    "schema",
     "submit",
     "summarize",
 ]

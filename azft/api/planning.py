@@ -74,6 +74,8 @@ def convert(
 
 def preview(recipe: RecipeLike, *, rows: int = 3) -> PreviewReport:
     """The first rows as the model will see them: text, tokens, and which of them are in the loss."""
+    if rows < 1:
+        raise UsageError(f"A preview shows at least one row, not {rows}.")
     from azft.catalog import materialize, resolve_model
 
     with needs("data", "The preview"):
@@ -159,6 +161,13 @@ def get_model(name: str, *, progress: Callable[[str], None] | None = None) -> Pa
     from azft.catalog.get import get_model as fetch
 
     return fetch(name, progress)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, which editors use to complete and check it."""
+    from azft.recipe_schema import json_schema
+
+    return json_schema()
 
 
 def doctor() -> Machine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from azft.api.planning import RecipeLike, access_of, plan
 from azft.errors import NotFoundError, UsageError
@@ -25,14 +25,14 @@ OnEvent = Callable[[dict[str, Any]], None]
 def submit(
     what: Plan | RecipeLike,
     *,
-    mode: str = "local",
+    mode: str | None = None,
     again: bool = False,
     force: bool = False,
     wait: bool = True,
     on_event: OnEvent | None = None,
     access: Access | None = None,
 ) -> Run:
-    """Carry out a plan, or a recipe planned for `mode`. The same plan twice is one run.
+    """Carry out a plan, or a recipe planned for `mode` (local, where it isn't given). The same plan twice is one run.
 
     `again` asks for a second run of the same plan; `force` reuses no step of an earlier one; without `wait` the run
     goes on in a process of its own, or in Azure. `on_event` gets each event as it happens; `access` says which
@@ -44,7 +44,12 @@ def submit(
     from azft.modes import get_mode
     from azft.plan import Plan
 
-    made = what if isinstance(what, Plan) else plan(what, mode)
+    made = what if isinstance(what, Plan) else plan(what, mode or "local")
+    if mode is not None and made.mode != mode:
+        raise UsageError(
+            f"The plan {made.run_name} is for mode {made.mode}, not {mode}.",
+            fix=f"Leave out the mode, or plan the recipe for the other one: azft.plan(recipe, mode={mode!r})",
+        )
     _store()
     mode_of_plan = get_mode(made.mode, access=access)
     return mode_of_plan.submit(made, again=again, force=force, wait=wait, on_event=on_event)
@@ -62,28 +67,38 @@ def remote_runs(*, access: Access | None = None) -> list[RemoteRun]:
     return list_remote(access_of(access).connect())
 
 
-def get_run(name: str | None = None, *, access: Access | None = None) -> Run:
+def get_run(name: Run | str | None = None, *, access: Access | None = None) -> Run:
     """A run by its name or the start of it; the newest without a name. Raises `NotFoundError` with what there is.
+
+    A run that was found already is returned as it is.
 
     With `access`, a run that is not known here is looked for in Azure by its whole name, and gets a record here.
     """
-    store = _store()
-    if name is not None:
-        try:
-            return store.get(name)
-        except NotFoundError as error:
-            workspace = None if access is None else _workspace(access)
-            if access is None or workspace is None:
-                raise
-            found = _adopt(name, access, workspace)
-            if found is None:
-                where = f"and the workspace {workspace.name} has none that azft started"
-                raise NotFoundError(f"{error.message.rstrip('.')}, {where}.", fix=error.fix) from None
-            return found
-    listed = store.list()
-    if not listed:
-        raise NotFoundError(f"There are no runs in {store.runs_folder}.", fix="Start one with: azft submit recipe.yaml")
-    return listed[0]
+    from azft.runs import Run as Found
+
+    store, given = _store(), cast("object", name)
+    if isinstance(given, Found):
+        return given
+    if given is None:
+        listed = store.list()
+        if not listed:
+            fix = "Start one with: azft submit recipe.yaml"
+            raise NotFoundError(f"There are no runs in {store.runs_folder}.", fix=fix)
+        return listed[0]
+    if not isinstance(given, str):
+        found = type(given).__name__
+        raise UsageError(f"A run is its name, or what submit and get_run return; this is of type {found}.")
+    try:
+        return store.get(given)
+    except NotFoundError as error:
+        workspace = None if access is None else _workspace(access)
+        if access is None or workspace is None:
+            raise
+        adopted = _adopt(given, access, workspace)
+        if adopted is None:
+            where = f"and the workspace {workspace.name} has none that azft started"
+            raise NotFoundError(f"{error.message.rstrip('.')}, {where}.", fix=error.fix) from None
+        return adopted
 
 
 def refresh(run: Run | str, *, access: Access | None = None) -> Run:
@@ -173,16 +188,19 @@ def reused_steps(
 
 
 def remote_outputs(run: Run | str, *, access: Access | None = None) -> list[RemoteOutput]:
-    """What a run in Azure has to give: each output, where it lies, how large it is."""
+    """What a run in Azure has to give: each output, where it lies, how large it is.
+
+    Raises `UsageError` for a run on this machine, whose outputs are here.
+    """
     from azft.azureml.outputs import list_outputs
 
-    found = run_of(run)
+    found = _in_azure(run)
     return list_outputs(connect_for(found, access), found)
 
 
 def download(
     run: Run | str,
-    names: Iterable[str] = (),
+    names: Iterable[str] | str = (),
     *,
     folder: Path | str | None = None,
     on_event: OnEvent | None = None,
@@ -190,18 +208,22 @@ def download(
 ) -> dict[str, Path]:
     """Bring outputs of a run in Azure here, all or the named ones, into the run's folder or another; their places.
 
-    May be cut off and repeated: what is here already and right is not fetched again.
+    One name may stand alone. May be cut off and repeated: what is here already and right is not fetched again. Raises
+    `UsageError` for a run on this machine, whose outputs are here.
     """
     from azft.azureml.outputs import download as fetch
 
-    found = run_of(run)
+    found = _in_azure(run)
     target = None if folder is None else Path(folder)
-    return fetch(connect_for(found, access), found, names, folder=target, on_event=on_event or (lambda _: None))
+    wanted = [names] if isinstance(names, str) else names
+    return fetch(connect_for(found, access), found, wanted, folder=target, on_event=on_event or (lambda _: None))
 
 
 def run_of(run: Run | str) -> Run:
     """The run, found where only its name was given."""
-    return get_run(run) if isinstance(run, str) else run
+    if run is None:
+        raise UsageError("No run was given.", fix="The newest one is azft.get_run().")
+    return get_run(run)
 
 
 def mode_of(run: Run, access: Access | None = None) -> Mode:
@@ -216,6 +238,15 @@ def connect_for(run: Run, access: Access | None) -> Connection:
     from azft.azureml.teardown import connect_for as connect
 
     return connect(run, access_of(access))
+
+
+def _in_azure(run: Run | str) -> Run:
+    """The run. Raises `UsageError` for one on this machine."""
+    found = run_of(run)
+    if not found.remote:
+        fix = f"Their places: run.outputs(), or azft outputs {found.name}"
+        raise UsageError(f"The outputs of run {found.name} are on this machine.", fix=fix)
+    return found
 
 
 def _store() -> RunStore:

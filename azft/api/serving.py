@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from azft.api.planning import access_of
 from azft.api.running import OnEvent, connect_for, mode_of, run_of
+from azft.errors import NotFoundError
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Access
@@ -26,7 +27,14 @@ def open_chat(what: Run | Path | str) -> Chat:
     """A model to talk to: a run's result (by the run, or its name), or any model folder (as a `Path`). Loads torch."""
     from azft.chat import open_chat as load
 
-    return load(what if isinstance(what, Path) else run_of(what))
+    if isinstance(what, Path):
+        return load(what)
+    try:
+        return load(run_of(what))
+    except NotFoundError as error:
+        if isinstance(what, str) and Path(what).is_dir():
+            raise NotFoundError(error.message, fix=f"For the model in that folder: open_chat(Path({what!r}))") from None
+        raise
 
 
 def register(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from azft.asking import Answer, checked_row, row_of
+from azft.asking import Answer, checked_row, require_conversation, row_of
 from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
@@ -65,9 +65,12 @@ class EndpointChat:
     ) -> Iterator[str]:
         """Pieces of the answer to a conversation: as they are made where the endpoint streams, else in one.
 
-        An endpoint that is asked with rows gets what was said last as one. Raises `AzftError`: the endpoint refuses,
-        has a fault, or its answer was cut off.
+        An endpoint that is asked with rows gets what was said last as one. Raises `AzftError`: it is no conversation,
+        or the endpoint refuses, has a fault, or its answer was cut off.
         """
+        return self._answer(require_conversation(messages, max_new_tokens=max_new_tokens), max_new_tokens, temperature)
+
+    def _answer(self, messages: list[dict[str, Any]], max_new_tokens: int, temperature: float) -> Iterator[str]:
         if self.scoring is not None:
             row = row_of(messages[-1]["content"], self.reads)
             yield self.ask(row, max_new_tokens=max_new_tokens, temperature=temperature).text
@@ -77,10 +80,10 @@ class EndpointChat:
             parameters: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
             if temperature > 0:
                 parameters["temperature"] = temperature
-            body = {"input_data": {"input_string": list(messages), "parameters": parameters}, "params": {}}
+            body = {"input_data": {"input_string": messages, "parameters": parameters}, "params": {}}
             yield score_text(self._score(body))
             return
-        body = {"messages": list(messages), "max_tokens": max_new_tokens, "temperature": temperature}
+        body = {"messages": messages, "max_tokens": max_new_tokens, "temperature": temperature}
         if self.model is not None:
             body["model"] = self.model
         try:

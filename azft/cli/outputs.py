@@ -9,7 +9,7 @@ import click
 
 from azft.cli import options
 from azft.cli.render import Output, note
-from azft.errors import NotFoundError, UsageError
+from azft.errors import NotFoundError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,13 +47,11 @@ def command(run: Any, access: Any, names: tuple[str, ...], folder: str | None, o
     """
     from azft import api
 
-    if run.remote and folder is not None:
+    if folder is not None:
         places = api.download(run, names, folder=folder, on_event=_tell, access=access)
         rows = [{"name": name, "path": str(path)} for name, path in places.items()]
         output.show(rows, lambda: _places(rows))
         return
-    if folder is not None:
-        raise UsageError(f"The outputs of run {run.name} are on this machine.", fix=f"See: azft outputs {run.name}")
     if run.remote:
         listed = [entry.to_dict() for entry in api.remote_outputs(run, access=access)]
         found = _picked(run, listed, names)

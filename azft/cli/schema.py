@@ -26,8 +26,8 @@ def command(output: Output) -> None:
 
     A schema has no table form: without -o it is printed as JSON.
     """
-    from azft.recipe_schema import json_schema
+    from azft import api
 
     if output.is_table and output.query is None:
         output = Output("json", output.query)
-    output.show(json_schema())
+    output.show(api.schema())

@@ -18,12 +18,13 @@ class RowText(NamedTuple):
     """A row's text as near-duplicates see it.
 
     `system`: instructions that whole data sets share; `before`: what precedes the part that is learned; `answer`: that
-    part.
+    part; `passage`: what several rows ask about in turn (`Task.passage`), so that having it in common makes no copies.
     """
 
     system: str
     before: str
     answer: str
+    passage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ class Signatures:
     """What is kept of one file's rows: `bands` of the text, and hashes of the squeezed `prompts` and `answers`.
 
     `prompt_bands` are the bands of the prompts alone, kept only where there are other files to compare with. Bands are
-    0 for a text too short to compare, the prompt's hash for a row without a prompt.
+    0 for a text too short to compare, the prompt's hash for a row without a prompt. A passage is no text of one row:
+    bands are of the row's own text, and tell passages apart.
     """
 
     def __init__(self, with_prompt_bands: bool = False) -> None:
@@ -55,17 +56,20 @@ class Signatures:
 
     def add(self, texts: list[RowText | None]) -> None:
         """Append some rows."""
+        passages: list[bytes] = []
         befores: list[bytes] = []
         wholes: list[bytes] = []
         for text in texts:
             before, answer = (squeezed(text.before), squeezed(text.answer)) if text else (b"", b"")
+            passages.append(squeezed(text.passage) if text and text.passage else b"")
             befores.append(before)
             wholes.append(before + answer)
-            self.prompts.append(hash_bytes(squeezed(text.system), before) if text and before else 0)
+            prompt = passages[-1] + before
+            self.prompts.append(hash_bytes(squeezed(text.system), prompt) if text and prompt else 0)
             self.answers.append(hash_bytes(answer) if text else 0)
-        self.bands.frombytes(_bands(wholes).tobytes())
+        self.bands.frombytes(_bands_about(passages, wholes).tobytes())
         if self.with_prompt_bands:
-            self.prompt_bands.frombytes(_bands(befores).tobytes())
+            self.prompt_bands.frombytes(_bands_about(passages, befores).tobytes())
 
     def extend(self, other: Signatures) -> None:
         """Append another piece's rows."""
@@ -91,14 +95,22 @@ def squeezed(text: str) -> bytes:
 
 
 def similarity(left: bytes, right: bytes) -> float:
-    """Jaccard similarity of the shingles of two squeezed texts, 0 to 1."""
+    """Jaccard similarity of the shingles of two squeezed texts, 0 to 1; texts without shingles are alike if equal."""
+    if left == right:
+        return 1.0
     a = {left[i : i + SHINGLE] for i in range(len(left) - SHINGLE + 1)}
     b = {right[i : i + SHINGLE] for i in range(len(right) - SHINGLE + 1)}
     union = len(a | b)
     return len(a & b) / union if union else 0.0
 
 
-def _bands(texts: list[bytes]) -> NDArray[np.uint32]:
+def _bands_about(passages: list[bytes], texts: list[bytes]) -> NDArray[np.uint32]:
+    """Bands of texts, each of which holds one hash of the passage, too, that its text is about."""
+    bands = _bands(texts)
+    return ((bands ^ _bands(passages, 1)) | 1) * (bands != 0) if any(passages) else bands
+
+
+def _bands(texts: list[bytes], rows: int = BAND_ROWS) -> NDArray[np.uint32]:
     import numpy as np
 
     result = np.zeros((len(texts), BANDS), dtype=np.uint32)
@@ -111,15 +123,15 @@ def _bands(texts: list[bytes]) -> NDArray[np.uint32]:
             places.append(place)
             size += len(data)
         if pieces and (size >= _PIECE or place == len(texts) - 1):
-            result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]))
+            result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]), rows)
             pieces, places, size = [], [], 0
     if pieces:
-        result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]))
+        result[places] = _band_hashes(b"".join(pieces), np.array([len(p) for p in pieces]), rows)
     return result
 
 
-def _band_hashes(data: bytes, lengths: NDArray[Any]) -> NDArray[np.uint32]:
-    """Bands (rows, BANDS) of texts that stand one after the other in `data`."""
+def _band_hashes(data: bytes, lengths: NDArray[Any], rows: int) -> NDArray[np.uint32]:
+    """Bands (texts, BANDS) of `rows` hashes, at most BAND_ROWS, of texts that stand one after the other in `data`."""
     import numpy as np
 
     windows = np.ndarray(shape=(len(data) - SHINGLE + 1,), dtype="<u8", buffer=data, strides=(1,))
@@ -139,7 +151,7 @@ def _band_hashes(data: bytes, lengths: NDArray[Any]) -> NDArray[np.uint32]:
     random = np.random.default_rng(0xA2F7).integers(0, 2**32, size=(BANDS, BAND_ROWS), dtype=np.uint32) | np.uint32(1)
     for band in range(BANDS):
         combined = np.full(len(lengths), band + 1, dtype=np.uint64)
-        for row in range(BAND_ROWS):
+        for row in range(rows):
             np.multiply(hashes, random[band, row], out=permuted)
             smallest = np.minimum.reduceat(permuted, edges)[::2]
             combined = (combined ^ smallest) * np.uint64(_MULTIPLIER)

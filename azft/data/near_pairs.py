@@ -108,13 +108,16 @@ def _compare(
     checker: RowChecker,
     pairs: NDArray[np.int64],
     file_of: NDArray[np.intp],
-    part: Callable[[RowText], bytes],
+    part: Callable[[RowText], tuple[bytes, ...]],
     threshold: float,
 ) -> tuple[dict[tuple[int, int], tuple[float, int]], bool]:
-    """For each (row, file of its partner) the best similarity and the partner, and whether some pairs were left out."""
+    """For each (row, file of its partner) the best similarity and the partner, and whether some pairs were left out.
+
+    Two rows are as similar as the least similar of what `part` makes of them.
+    """
     capped = len(pairs) > MAX_PAIRS
     pairs = pairs[:MAX_PAIRS]
-    texts: dict[int, bytes] = {}
+    texts: dict[int, tuple[bytes, ...]] = {}
     offset = 0
     for file in files:
         size = len(file.hashes.whole)
@@ -126,19 +129,24 @@ def _compare(
         if first not in texts or second not in texts:
             capped = True
             continue
-        score = similarity(texts[first], texts[second])
+        score = min(map(similarity, texts[first], texts[second]))
         key = (second, int(file_of[first]))
         if score >= threshold and (key not in best or best[key][0] < score):
             best[key] = (score, first)
     return best, capped
 
 
-def _whole(text: RowText) -> bytes:
-    return squeezed(text.before) + squeezed(text.answer)
+def _whole(text: RowText) -> tuple[bytes, ...]:
+    return _with_passage(text, squeezed(text.before) + squeezed(text.answer))
 
 
-def _prompt(text: RowText) -> bytes:
-    return squeezed(text.before)
+def _prompt(text: RowText) -> tuple[bytes, ...]:
+    return _with_passage(text, squeezed(text.before))
+
+
+def _with_passage(text: RowText, own: bytes) -> tuple[bytes, ...]:
+    """What is the row's own, and where it is about a passage that others may have, too, both together."""
+    return (own, squeezed(text.passage) + own) if text.passage else (own,)
 
 
 def _read(
@@ -146,18 +154,18 @@ def _read(
     checker: RowChecker,
     wanted: set[int],
     offset: int,
-    part: Callable[[RowText], bytes],
-    texts: dict[int, bytes],
+    part: Callable[[RowText], tuple[bytes, ...]],
+    texts: dict[int, tuple[bytes, ...]],
 ) -> None:
     """Add the compared part of the wanted rows, numbered from `offset`, until too much is held."""
     index = offset
-    held = sum(map(len, texts.values()))
+    held = sum(len(kept) for parts in texts.values() for kept in parts)
     for batch in read_batches(path) if wanted else ():
         for raw in batch.rows:
             if index in wanted and raw is not None:
                 _, row = checker.check_json(raw) if isinstance(raw, bytes) else checker.check(raw)
                 text = checker.text(row) if row is not None else None
                 if text is not None and held < _MAX_HELD:
-                    texts[index] = part(text)[:_MAX_TEXT]
-                    held += len(texts[index])
+                    texts[index] = tuple(kept[:_MAX_TEXT] for kept in part(text))
+                    held += sum(map(len, texts[index]))
             index += 1

@@ -105,7 +105,9 @@ class RowChecker:
         learned = {name: value for name, value in row.items() if name not in prompt}
         if not learned:  # nothing but text to learn
             prompt, learned = learned, prompt
-        return RowText("", *("\n".join(strings_of(list(part.values()))) for part in (prompt, learned)))
+        passage = {name: value for name, value in prompt.items() if name == self.task.passage}
+        asked = {name: value for name, value in prompt.items() if name not in passage}
+        return RowText("", *("\n".join(strings_of(list(part.values()))) for part in (asked, learned, passage)))
 
     def _before_target(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that are not learned; all of them where the row has no target."""

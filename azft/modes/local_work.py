@@ -12,7 +12,7 @@ from azft.errors import AzftError, InterruptedRunError, JobFailedError, StalePla
 from azft.execution.processes import Stopped
 from azft.execution.runner import Options, run_graph
 from azft.files import canonical_json, sha256_bytes, write_json
-from azft.modes.base import OnEvent
+from azft.modes.base import OnEvent, ignore
 from azft.modes.local_graph import read_pipeline
 from azft.pipeline import build_pipeline, write_parameters
 from azft.plan import Plan
@@ -28,8 +28,8 @@ _METRICS = {"finetune": ("metrics", "metrics.jsonl")}
 def carry_out(run: Run, plan: Plan, store: RunStore, *, force: bool, on_event: OnEvent) -> None:
     """Run the plan's pipeline in the run's folder and record how it went.
 
-    Raises what ended it: `JobFailedError`, `InterruptedRunError`, or another `AzftError` before the first step. The
-    state is recorded first, so that it is right even when nobody catches that.
+    Raises what ended it: `JobFailedError`, `InterruptedRunError`, another `AzftError` before the first step, or what
+    `on_event` raised. The state is recorded first, so that it is right even when nobody catches that.
     """
     attempt = run.recorded_status().attempt + 1
     run.set_state(RunState.PREPARING, attempt=attempt)
@@ -41,6 +41,10 @@ def carry_out(run: Run, plan: Plan, store: RunStore, *, force: bool, on_event: O
         run.set_state(RunState.COMPLETED, attempt=attempt)
         names = {name: str(path) for name, path in outputs.items()}
         work.tell({"event": "run-finished", "run": run.name, "state": str(RunState.COMPLETED), "outputs": names})
+    except _ListenerError as raised:
+        if run.recorded_status().state is not RunState.COMPLETED:
+            work.stopped(f"interrupted: on_event raised {type(raised.error).__name__}: {raised.error}")
+        raise raised.error from None
     except (Stopped, KeyboardInterrupt) as stop:
         raise work.stopped(stop.reason if isinstance(stop, Stopped) else "interrupted") from None
     except AzftError as error:
@@ -54,6 +58,14 @@ def carry_out(run: Run, plan: Plan, store: RunStore, *, force: bool, on_event: O
     except BaseException as error:
         work.ended(RunState.FAILED, f"azft itself failed: {type(error).__name__}: {error}", "Please report it.")
         raise
+
+
+class _ListenerError(Exception):
+    """Something that a caller's `on_event` raised, which is no fault of the run."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Work:
@@ -93,7 +105,12 @@ class _Work:
         if kind == "step-started":
             self.step = event["step"]
             self.run_record.set_state(RunState.RUNNING, step=self.step, attempt=self.attempt)
-        self.on_event(event if kind in _NOT_RECORDED else self.run_record.add_event(event))
+        known = event if kind in _NOT_RECORDED else self.run_record.add_event(event)
+        try:
+            self.on_event(known)
+        except Exception as error:
+            self.on_event = ignore
+            raise _ListenerError(error) from error
 
     def ended(self, state: RunState, message: str, fix: str) -> None:
         """Record how it ended; when even that can't be written, the freed lock still says that nobody is at work."""

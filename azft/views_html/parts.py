@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters
@@ -95,6 +95,11 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Html:
     return element("table", element("tbody", join(rows)))
 
 
+def line(section: Mapping[str, object]) -> str:
+    """A section of a recipe in one line."""
+    return "  ".join(f"{key}={_value(value)}" for key, value in section.items() if value is not None)
+
+
 def badge(word: str, kind: str) -> Html:
     """A word in a coloured pill; `kind` is error, warning, info or good. The word says it too, not the colour alone."""
     return element("span", word, name=f"azft-badge azft-{kind}")
@@ -125,6 +130,12 @@ def page(label: str, *parts: Html) -> Html:
         role="region",
         **{"aria-label": label},
     )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _code(point: int) -> str:

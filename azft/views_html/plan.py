@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from azft.views_html.findings import findings
-from azft.views_html.parts import Html, badge, bullets, code, details, element, facts, join, page, table
+from azft.views_html.parts import Html, badge, bullets, code, details, element, facts, join, line, page, table
 from azft.words import MODES, size
 
 if TYPE_CHECKING:
@@ -68,14 +68,4 @@ def _target(target: Target) -> Html:
 def _settings(plan: Plan) -> list[tuple[str, object]]:
     finetune = next((step.parameters for step in plan.steps if step.name == "finetune"), {})
     sections = ((name, finetune.get(name) or plan.recipe.get(name)) for name in _SECTIONS)
-    return [(name, _line(section)) for name, section in sections if isinstance(section, dict)]
-
-
-def _line(section: dict[str, Any]) -> str:
-    return "  ".join(f"{key}={_value(value)}" for key, value in section.items() if value is not None)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return [(name, line(section)) for name, section in sections if isinstance(section, dict)]

@@ -51,6 +51,12 @@ def test_each_kind_of_endpoint_answers_in_its_shape(azure: Azure, service: str, 
     assert "".join(endpoint.reply(SAID, temperature=0.7, max_new_tokens=3)) == "you said: hello"
 
 
+def test_what_is_no_conversation_reaches_no_endpoint(azure: Azure) -> None:
+    endpoint = chat(azure, "pipeline")
+    with pytest.raises(UsageError, match="a list of messages"):
+        endpoint.reply([])
+
+
 def test_an_answer_streams_where_the_endpoint_streams(azure: Azure) -> None:
     pieces = list(chat(azure, "pipeline").reply([{"role": "user", "content": "one\ntwo\nthree — ü"}]))
     assert pieces == ["you said: one\n", "two\n", "three — ü"]

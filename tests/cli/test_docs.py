@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import azft as package
+from azft import api
 from azft.cli.group import COMMANDS
 from azft.extras import EXTRAS
 from scripts.generate_docs import DOCS, pages
@@ -33,6 +35,18 @@ def test_the_extras_that_doctor_knows_are_those_of_the_package() -> None:
     for extra, (_, packages) in EXTRAS.items():
         declared = {re.split(r"[<>=\[]", line)[0] for line in optional[extra]} - {"azft"}
         assert set(packages) == declared, extra
+
+
+def test_what_each_command_does_is_a_function_of_the_package() -> None:
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert list(table) == list(COMMANDS)
+    functions = [name for cell in table.values() for name in re.findall(r"`(\w+)`", cell)]
+    assert set(functions) <= set(package.__all__)
+    listed = {
+        name for name in package.__all__ if name in {*api.__all__, "load_recipe", "watch", "rehearse", "rehearsal"}
+    }
+    assert set(functions) == listed
 
 
 @pytest.mark.slow

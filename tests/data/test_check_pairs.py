@@ -307,3 +307,47 @@ def test_contradictions_are_told_in_the_words_of_the_task(
     train = write(tmp_path / "train.jsonl", rows)
     problems = found(check_files(task, {}, {"train": train}, processes=1), "conflicting-answers")
     assert [message for *_, message in problems] == [f"The {words}"]
+
+
+def asked(passage: str, question: str, answer: str) -> dict[str, Any]:
+    return {"question": question, "context": passage, "answers": answer}
+
+
+def check_questions(*files: Path) -> DataReport:
+    roles = dict(zip(("train", "validation"), files, strict=False))
+    return check_files("question-answering", {}, roles, processes=1)
+
+
+def test_questions_about_one_passage_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    passage = sentence(1, 400)
+    rows = [asked(passage, sentence(10 + n, 9), sentence(100 + n, 3)) for n in range(30)]
+    assert similarity(squeezed(passage + rows[0]["question"]), squeezed(passage + rows[1]["question"])) > 0.9
+    train = write(tmp_path / "train.jsonl", rows)
+    held_out = write(tmp_path / "validation.jsonl", [asked(passage, sentence(99, 9), sentence(199, 3))])
+    assert not found(check_questions(train, held_out), *PAIRS)
+
+
+def test_a_question_asked_of_many_passages_is_no_copy(tmp_path: Path) -> None:
+    rows = [asked(sentence(n, 400), sentence(1000, 20), sentence(2000, 5)) for n in range(30)]
+    assert not found(check_questions(write(tmp_path / "train.jsonl", rows)), *PAIRS)
+
+
+def test_the_same_question_about_the_same_passage_is_a_copy(tmp_path: Path) -> None:
+    passages = [sentence(n, 400) for n in range(10)]
+    rows = [asked(passages[n % 10], sentence(10 + n, 20), sentence(100 + n, 4)) for n in range(50)]
+    again = {**rows[7], "context": rows[7]["context"] + " indeed", "question": rows[7]["question"].upper()}
+    train = write(tmp_path / "train.jsonl", [*rows, again])
+    validation = write(tmp_path / "validation.jsonl", [{**rows[20], "question": rows[20]["question"] + "?"}])
+    problems = found(check_questions(train, validation), *PAIRS)
+    assert [(name, code, line) for name, code, line, _ in problems] == [
+        ("train", "near-duplicate", 51),
+        ("validation", "near-leak", 1),
+    ]
+    assert "line 8's" in problems[0][3]
+
+
+def test_answers_that_contradict_each_other_do_so_about_one_passage_only(tmp_path: Path) -> None:
+    one, other = sentence(1, 60), sentence(2, 60)
+    rows = [asked(one, "Who won?", "red"), asked(other, "Who won?", "blue"), asked(one.upper(), "who  won?", "blue")]
+    problems = found(check_questions(write(tmp_path / "train.jsonl", rows)), *PAIRS)
+    assert [(code, line) for _, code, line, _ in problems] == [("conflicting-answers", 3)]

@@ -12,6 +12,7 @@ import pytest
 from azft.data.check import check_files
 from azft.data.column_names import guess_columns, resolve_columns
 from azft.data.documents import Counts
+from azft.data.lane import RowText
 from azft.data.prompts import PromptRenderer, fill
 from azft.data.renderers import renderer_for
 from azft.data.rows import RowChecker
@@ -123,8 +124,10 @@ def test_prompts_with_two_answers_and_rows_that_come_twice_are_told_apart(tmp_pa
 
 def test_near_duplicates_are_compared_by_prompt_and_answer() -> None:
     checker = RowChecker("text-generation", {})
-    assert checker.text({"prompt": "a", "completion": "b"}) == ("", "a", "b")
-    assert checker.text({"text": "a"}) == ("", "", "a")
+    assert checker.text({"prompt": "a", "completion": "b"}) == RowText("", "a", "b")
+    assert checker.text({"text": "a"}) == RowText("", "", "a")
+    row = {"question": "a", "context": "b", "answers": [["c", 0]]}
+    assert RowChecker("question-answering", {}).text(row) == RowText("", "a", "c", "b")
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,29 @@ def test_a_full_disk_is_an_error_with_a_way_on(toy: Toy, mode: LocalMode, monkey
     assert mode.submit(plan).state is RunState.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [("run-started", RunState.INTERRUPTED), ("log", RunState.INTERRUPTED), ("run-finished", RunState.COMPLETED)],
+)
+def test_what_on_event_raises_is_no_fault_of_the_run(toy: Toy, mode: LocalMode, event: str, state: RunState) -> None:
+    def listen(heard: dict[str, Any]) -> None:
+        if heard["event"] == event:
+            raise ValueError("a mistake of the caller's")
+
+    plan = mode.plan(toy.recipe())
+    with pytest.raises(ValueError, match="caller's") as raised:
+        mode.submit(plan, on_event=listen)
+    assert raised.traceback[-1].name == "listen"
+    run = mode.store.get(plan.run_name)
+    status = run.status()
+    assert status.state is state
+    if state is RunState.INTERRUPTED:
+        assert "on_event raised ValueError: a mistake of the caller's" in status.message
+        assert run.name in status.fix
+    assert alive_in(run.folder) == []
+    assert mode.resume(run).state is RunState.COMPLETED
+
+
 def test_findings_of_severity_error_stop_a_submission(
     toy: Toy, mode: LocalMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

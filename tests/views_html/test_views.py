@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from azft.data.check import DataReport, FileSummary
 from azft.data.preview import PreviewReport, PreviewRow, Segment
 from azft.errors import FindingsError
 from azft.findings import Finding, Severity
+from azft.machine import Extra
 from azft.plan import Plan, Target
 from azft.runs import Run, RunState, RunStore
 from azft.views_html.parts import Html, element, facts, table, text
@@ -87,6 +89,26 @@ def test_a_finding_shows_its_text_and_never_its_markup() -> None:
     assert "<script>alert(1)</script>" in page.text
     assert r"\x1b[31m" in page.text
     assert r"\u202e" in page.text
+    assert "1 error" in page.text
+
+
+def test_a_recipe_shows_what_it_says_and_not_its_defaults(tmp_path: Path) -> None:
+    scaffold = azft.init(tmp_path / "<b>bakery")
+    said = HOSTILE.replace("\ud800", "").replace('"', "").replace("'", "").replace("\x1b", "").replace("$x$", "")
+    overrides = ["training.epochs=7", f"description='{said}'"]
+    page = read(azft.load_recipe(scaffold.recipe, overrides=overrides))
+    assert "epochs=7" in page.text
+    assert "<b>bakery" in page.text
+    assert "<script>alert(1)</script>" in page.text
+    assert "weight_decay" not in page.text
+
+
+def test_the_machine_shows_what_is_missing() -> None:
+    machine = azft.doctor()
+    without = Extra("train", "training", {}, ("torch <b>",))
+    page = read(replace(machine, extras=(*machine.extras, without), findings=(finding(),)))
+    assert "Python" in page.text
+    assert "missing torch <b>" in page.text
     assert "1 error" in page.text
 
 
