@@ -5,6 +5,7 @@ The Azure SDK is imported inside functions: it takes more than a second, and onl
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -192,21 +193,35 @@ def need_sdk(purpose: str = "Building the job") -> Iterator[None]:
         yield
 
 
+_QUIET = threading.Lock()
+_inside: list[Any] = []
+"""What the SDK asked when each of those that are in `quiet_sdk` came, the first of them the SDK's own question."""
+
+
 @contextmanager
 def quiet_sdk() -> Iterator[None]:
     """Without the SDK's warnings of experimental classes: they tell a user nothing.
 
     The SDK is told that it has asked already whether to warn. To find out, it reads the source around every frame of
-    the stack, 25 ms each time.
+    the stack, 25 ms each time. Threads may be in it at once: the last one to leave gives the question back.
     """
     from azure.ai.ml._utils import _experimental
 
-    asked = _experimental._should_skip_warning
-    _experimental._should_skip_warning = lambda: True
+    with _QUIET:
+        _inside.append(_experimental._should_skip_warning)
+        _experimental._should_skip_warning = _skip
     try:
         yield
     finally:
-        _experimental._should_skip_warning = asked
+        with _QUIET:
+            asked = _inside[0]
+            _inside.pop()
+            if not _inside:
+                _experimental._should_skip_warning = asked
+
+
+def _skip() -> bool:
+    return True
 
 
 def _expression(source: Binding) -> str:

@@ -13,6 +13,10 @@ KIND_TAG = "azft.kind"
 """How an endpoint serves: serverless, mlflow or vllm."""
 TASK_TAG = "azft.task"
 """The task that an endpoint's model was tuned for: it decides how the model is asked."""
+PROMPT_TAG = "azft.prompt"
+"""The recipe's own prompt, as JSON, where it has one."""
+LONGEST_TAG = 256
+"""Characters that Azure takes as a tag's value."""
 VERSION_TAG = "azft.version"
 
 

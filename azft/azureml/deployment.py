@@ -6,6 +6,8 @@ one endpoint. It is recorded before it is asked for, says what it costs, and bil
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ from azft.files import sha256_tree
 from azft.redact import redact
 from azft.runs import Run
 from azft.runs.record import now
-from azft.tags import KIND_TAG, MODEL_TAG, TASK_TAG, labels
+from azft.tags import KIND_TAG, LONGEST_TAG, MODEL_TAG, PROMPT_TAG, TASK_TAG, labels
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -140,8 +142,7 @@ class _Work:
         self.tell = tell
         self.location = str(self.resources.workspace().get("location") or "")
         self.tags = {**labels(run.plan["hash"], run.name), MODEL_TAG: model.reference, KIND_TAG: kind}
-        if task := run.plan["recipe"].get("task"):  # the recipe of a run that was started elsewhere isn't here
-            self.tags[TASK_TAG] = task
+        self.tags |= _asked_by(run.plan["recipe"])
 
     def serverless(self) -> Deployment:
         """A serverless endpoint of a model that serverless fine-tuning made."""
@@ -295,6 +296,17 @@ class _Work:
             billing=prices.billing("online" if size else "serverless").words,
             created=created,
         )
+
+
+def _asked_by(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The tags that say how the model is asked; none of a run that was started elsewhere, whose recipe isn't here.
+
+    None either where the recipe's own prompt is too long for a tag: asked by another, the model would be another.
+    """
+    own = (recipe.get("data") or {}).get("prompt")
+    prompt = {} if own is None else {PROMPT_TAG: json.dumps(own)}
+    fits = all(len(value) <= LONGEST_TAG for value in prompt.values())
+    return {TASK_TAG: str(recipe["task"]), **prompt} if recipe.get("task") and fits else {}
 
 
 def _require_type(model: RegisteredModel, kind: Kind) -> None:

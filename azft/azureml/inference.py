@@ -18,10 +18,10 @@ from azft.azureml.errors import ServiceError, ServiceUnavailableError, read
 from azft.azureml.patience import call
 from azft.azureml.resources import SUCCEEDED, Resource, Resources
 from azft.azureml.scoring import Scoring, read_scoring, score_text, short
-from azft.azureml.vllm_rows import VllmRows, vllm_rows
+from azft.azureml.vllm_rows import CHAT, VllmRows, vllm_rows
 from azft.errors import AzftError, NotFoundError, UsageError
 from azft.redact import redact
-from azft.tags import KIND_TAG, MODEL_TAG, TAG, TASK_TAG
+from azft.tags import KIND_TAG, MODEL_TAG, PROMPT_TAG, TAG, TASK_TAG
 
 if TYPE_CHECKING:
     from azft.azureml.connection import Connection
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 Shape = Literal["chat", "score"]
 
-_CHAT = "/v1/chat/completions"
+_CHAT = f"/{CHAT}"
 _CONNECT = 20
 _READ = 300
 """Seconds to wait for the next piece of an answer."""
@@ -73,7 +73,10 @@ class EndpointChat:
     def _answer(self, messages: list[dict[str, Any]], max_new_tokens: int, temperature: float) -> Iterator[str]:
         if self.scoring is not None:
             row = row_of(messages[-1]["content"], self.reads)
-            yield self.ask(row, max_new_tokens=max_new_tokens, temperature=temperature).text
+            if not self.url.endswith(_CHAT):
+                yield self.ask(row, max_new_tokens=max_new_tokens, temperature=temperature).text
+                return
+            yield from self._streamed(self._body(row, max_new_tokens, temperature)[0])
             return
         body: dict[str, Any]
         if self.shape == "score":
@@ -86,10 +89,7 @@ class EndpointChat:
         body = {"messages": messages, "max_tokens": max_new_tokens, "temperature": temperature}
         if self.model is not None:
             body["model"] = self.model
-        try:
-            yield from self._complete({**body, "stream": True})
-        except _NoStreamError:
-            yield from self._complete(body)
+        yield from self._streamed(body)
 
     def ask(self, row: Mapping[str, Any], *, max_new_tokens: int = 256, temperature: float = 0.0) -> Answer:
         """The answer to a row of the task that the model was tuned for; how it is written matters where it is written.
@@ -100,9 +100,21 @@ class EndpointChat:
             raise UsageError(
                 f"The endpoint {self.name} is asked in conversation, not with a row.", fix="Say it: --prompt TEXT"
             )
-        given = checked_row(row, self.reads)
-        body = self.scoring.body(given, max_new_tokens=max_new_tokens, temperature=temperature)
+        body, given = self._body(row, max_new_tokens, temperature)
         return self.scoring.answer(self._score(body), given)
+
+    def _body(self, row: Mapping[str, Any], tokens: int, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is sent for a row, and the row once it is checked."""
+        assert self.scoring is not None
+        given = checked_row(row, self.reads)
+        return self.scoring.body(given, max_new_tokens=tokens, temperature=temperature), given
+
+    def _streamed(self, body: Mapping[str, Any]) -> Iterator[str]:
+        """The answer to a chat completion: in pieces, or in one from an endpoint that doesn't stream."""
+        try:
+            yield from self._complete({**body, "stream": True})
+        except _NoStreamError:
+            yield from self._complete(body)
 
     def _score(self, body: Mapping[str, Any]) -> Any:
         with closing(self._ask(self.url, body)) as response:
@@ -241,7 +253,7 @@ def open_endpoint(connection: Connection, name: str) -> EndpointChat:
         raise AzftError(f"The {endpoint.words} is not at an https address; azft sends no key there.")
     model, _, version = endpoint.tags.get(MODEL_TAG, "").rpartition(":")
     if shape == "chat":
-        rows = vllm_rows(endpoint.tags.get(TASK_TAG, ""), model or None) if endpoint.kind == "online" else None
+        rows = _rows(endpoint, model or None) if endpoint.kind == "online" else None
         address = url if rows is None else f"{url.removesuffix(_CHAT)}/{rows.path}"
         return EndpointChat(connection, endpoint, address, shape, model or None, scoring=rows)
     if not model:
@@ -251,6 +263,16 @@ def open_endpoint(connection: Connection, name: str) -> EndpointChat:
     except AzftError as error:  # reading may not be allowed where asking is
         scoring, note = None, f"{error.message} So it is asked in conversation, as a chat model."
     return EndpointChat(connection, endpoint, url, shape, None, note, scoring)
+
+
+def _rows(endpoint: Resource, model: str | None) -> VllmRows | None:
+    """How the endpoint's vLLM takes rows, by its tags; None where they don't say, or it is asked in conversation."""
+    own = endpoint.tags.get(PROMPT_TAG)
+    try:
+        prompt = None if own is None else str(json.loads(own))
+    except ValueError:  # somebody's, not azft's
+        return None
+    return vllm_rows(endpoint.tags.get(TASK_TAG, ""), model, prompt)
 
 
 def completion_text(answer: Any) -> str:

@@ -14,8 +14,11 @@ from typing import Any
 from azft.asking import Answer, label_answer, reads_of, text_answer
 from azft.azureml.errors import ServiceError
 from azft.azureml.scoring import Row, short
+from azft.data.prompts import fill
 from azft.errors import UsageError
+from azft.tasks import TASKS
 
+CHAT = "v1/chat/completions"
 CLASSIFIERS = ("Bert", "ModernBert", "Roberta", "XLMRoberta")
 """How the names of the encoders begin whose classification heads vLLM has; of decoders it takes any."""
 
@@ -50,9 +53,30 @@ class VllmRows:
             raise ServiceError(f"The endpoint's answer has nothing about the row: {short(answer)}") from None
 
 
-def vllm_rows(task: str, model: str | None) -> VllmRows | None:
-    """How an endpoint of vLLM takes a row of this task; None for a task whose model is asked in conversation there."""
-    return None if task not in _TASKS else VllmRows(task, _TASKS[task][0], model, *_TASKS[task][1:])
+def vllm_rows(task: str, model: str | None, prompt: str | None = None) -> VllmRows | None:
+    """How an endpoint of vLLM takes a row of this task; None for a task whose model is asked in conversation there.
+
+    `prompt` is the recipe's own, where it has one: rows that are asked by a prompt stand in its places.
+    """
+    if task in _TASKS:
+        return VllmRows(task, _TASKS[task][0], model, *_TASKS[task][1:])
+    if task not in TASKS or TASKS[task].rendering != "prompt":
+        return None
+    return VllmRows(task, CHAT, model, _by_prompt(prompt or TASKS[task].prompt), _content)
+
+
+def _by_prompt(prompt: str) -> Callable[[Row, int, float], dict[str, Any]]:
+    """A row in the places of a prompt, said by a user, as the model was trained to be asked."""
+
+    def write(row: Row, tokens: int, temperature: float) -> dict[str, Any]:
+        said = {"role": "user", "content": fill(prompt, row).text}
+        return {"messages": [said], "max_tokens": tokens, "temperature": temperature}
+
+    return write
+
+
+def _content(answer: Any) -> Answer:
+    return text_answer(str(answer["choices"][0]["message"]["content"] or ""))
 
 
 def _text(row: Row, _tokens: int, _temperature: float) -> dict[str, Any]:

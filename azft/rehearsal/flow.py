@@ -20,7 +20,6 @@ from azft.azureml.inference import EndpointChat
 from azft.azureml.serving_choice import why_not_vllm
 from azft.azureml.vllm_rows import vllm_rows
 from azft.data.column_names import resolve_columns
-from azft.data.prompts import fill
 from azft.data.readers import iter_valid_rows
 from azft.errors import AzftError, UsageError
 from azft.plan import Plan
@@ -49,7 +48,7 @@ _QUIET = "left out: {why}"
 _REGISTERED = "its result can be registered (deploying it is not shown: {why})"
 _NAMED = "; name its size there, with --instance-type: no registry recommends one"
 _OWN_SERVICE = "pipeline"
-"""Whose models vLLM serves: asked in chat, most of them; others' are asked with a row of their task."""
+"""Whose models vLLM serves."""
 _TOKENS = 48
 """Of the one answer."""
 
@@ -231,8 +230,6 @@ def first_question(plan: Plan) -> Question:
     own = plan.target is None or plan.target.service == _OWN_SERVICE
     if vllm_rows(task.name, None) is not None if own else task.reads:
         return Question(row=_opening(row) if "text" in row and task.target == "completion" else _read(task, row))
-    if task.rendering == "prompt":
-        return Question(({"role": "user", "content": fill(data.get("prompt") or task.prompt, row).text},))
     chats = task.rendering == "chat"
     messages = tuple(
         {"role": str(message["role"]), "content": str(message.get("content") or "")}

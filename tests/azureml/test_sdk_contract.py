@@ -66,6 +66,20 @@ def test_the_question_by_which_the_sdk_warns_of_experimental_classes(monkeypatch
     assert len(said) == 1  # outside it the SDK speaks as ever
 
 
+def test_threads_that_are_quiet_at_once_leave_the_sdk_as_it_was() -> None:
+    """The one that came second may leave last: it must not give back the silence that it found."""
+    from azure.ai.ml._utils import _experimental
+
+    own = _experimental._should_skip_warning
+    first, second = quiet_sdk(), quiet_sdk()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert _experimental._should_skip_warning is not own, "the second is still in it"
+    second.__exit__(None, None, None)
+    assert _experimental._should_skip_warning is own
+
+
 def test_the_functions_that_make_json() -> None:
     from azure.ai.ml._restclient.arm_ml_service._utils.model_base import SdkJSONEncoder
     from azure.ai.ml.entities import BuildContext, Data, Environment, Model

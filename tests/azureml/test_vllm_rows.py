@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from azft.azureml import inference
 from azft.azureml.deployment import deploy
 from azft.azureml.errors import ServiceError
 from azft.azureml.inference import EndpointChat, open_endpoint
+from azft.azureml.resources import Resource
 from azft.azureml.vllm_rows import vllm_rows
 from azft.errors import AzftError, UsageError
 from azft.files import write_json
@@ -26,7 +28,7 @@ for line in sys.stdin:
     elif "row" in request:
         told = {"told": {"label": "good", "score": 0.75, "scores": {"bad": 0.25, "good": 0.75}}}
     else:
-        told = {"content": "chats"}
+        told = {"content": "asked\\n" + request["messages"][-1]["content"]}
     print(json.dumps(told), flush=True)
 """
 CLASSIFIER = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
@@ -38,8 +40,8 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
         yield found
 
 
-def endpoint(azure: Azure, task: str, config: dict[str, Any] | None = None) -> EndpointChat:
-    run = azure.local(task=task)
+def endpoint(azure: Azure, task: str, config: dict[str, Any] | None = None, prompt: str | None = None) -> EndpointChat:
+    run = azure.local(task=task, data={"prompt": prompt})
     if config is not None:
         write_json(run.folder / "outputs" / "packaged" / "config.json", config)
     return open_endpoint(azure.connection, deploy(azure.connection, run, instance_type=SIZE).name)
@@ -63,11 +65,38 @@ def test_what_continues_plain_text_goes_on_with_the_text_as_it_stands(azure: Azu
     assert "".join(writer.reply([{"role": "user", "content": "Once"}], max_new_tokens=3)) == " and 3 0.0"
 
 
-@pytest.mark.parametrize("task", ["chat-completion", "translation", "question-answering"])
-def test_other_tasks_of_decoders_are_asked_in_conversation(azure: Azure, task: str) -> None:
-    talker = endpoint(azure, task)
+def test_a_model_that_was_tuned_by_a_prompt_is_asked_by_it(azure: Azure) -> None:
+    """Asked with the bare text, it would not be asked as it was trained to be."""
+    translator = endpoint(azure, "translation")
+    asked = "asked\nTranslate the following text.\n\nBrot"
+    assert translator.ask({"source": "Brot"}).told == {"text": asked}
+    pieces = list(translator.reply([{"role": "user", "content": "Brot"}]))
+    assert "".join(pieces) == asked
+    assert len(pieces) == asked.count("\n") + 1, "it streams"
+
+
+def test_several_columns_stand_in_the_recipes_own_prompt(azure: Azure) -> None:
+    own = "{question}\nBy this text: {context}"
+    knows = endpoint(azure, "question-answering", prompt=own)
+    assert knows.endpoint.tags["azft.prompt"] == '"{question}\\nBy this text: {context}"'
+    assert knows.ask({"question": "Who?", "context": "Jon."}).text == "asked\nWho?\nBy this text: Jon."
+    assert knows.ask({"question": "Who?"}).text == "asked\nWho?", "as on this machine"
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt"),
+    [("chat-completion", None), ("preference-tuning", None), ("translation", "x" * 250 + "{source}")],
+)
+def test_what_no_row_is_known_of_is_asked_in_conversation(azure: Azure, task: str, prompt: str | None) -> None:
+    talker = endpoint(azure, task, prompt=prompt)
     assert talker.reads == ()
-    assert "".join(talker.reply([{"role": "user", "content": "hi"}])) == "chats"
+    assert "azft.prompt" not in talker.endpoint.tags
+    assert "".join(talker.reply([{"role": "user", "content": "hi"}])) == "asked\nhi"
+
+
+def test_somebody_elses_tag_is_no_prompt(azure: Azure) -> None:
+    tags = {"azft.task": "translation", "azft.prompt": "no JSON"}
+    assert inference._rows(Resource("online", ("e",), tags=tags), None) is None
 
 
 def test_what_is_sent_names_the_model_and_cuts_long_texts() -> None:
@@ -87,7 +116,7 @@ def test_a_model_that_may_tell_several_labels_is_not_taken_for_one_that_tells_on
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"data": []}, {"data": [{}]}, {"choices": [{}]}, "x"])
-@pytest.mark.parametrize("task", ["text-classification", "text-generation"])
+@pytest.mark.parametrize("task", ["text-classification", "text-generation", "translation"])
 def test_what_is_no_answer_is_said(task: str, answer: Any) -> None:
     rows = vllm_rows(task, None)
     assert rows is not None
