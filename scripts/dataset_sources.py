@@ -23,6 +23,10 @@ SHORTEST_BODY = 30
 """Words of a mail that has something to sum up."""
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
 LONGEST_SENTENCE, SHORTEST_SENTENCE = 60, 3
+LONGEST_PAGE, LONGEST_ENTRY = 5, 4
+"""Meanings on a page of the dictionary, and of a word on it."""
+LONGEST_MEANING, LONGEST_EXAMPLE = 20, 30
+"""Words. What a model marks has 30 tokens at most."""
 
 # Coarse parts of speech after Petrov, Das and McDonald (2012), by the first tag of a word that the Brown corpus gives
 # (its manual, Francis and Kucera 1979). The longest name that begins the tag decides.
@@ -226,23 +230,90 @@ POS = {"noun": "a noun", "verb": "a verb", "adj": "an adjective", "adv": "an adv
 def definitions(files: Files) -> Rows:
     """WordNet: what a word means, by the gloss of its commonest sense.
 
-    Only single words that its makers met in tagged texts (index files, `tagsense_cnt`; wndb(5WN)).
+    Only words that its makers met in tagged texts (index files, `tagsense_cnt`; wndb(5WN)).
     """
+    for word, kind, tagged, glosses in wordnet(files):
+        meaning = re.sub(r"^\((?:[^()]*)\)\s*", "", meaning_of(glosses[0]))
+        if tagged and 3 <= len(meaning.split()) <= 25:
+            yield {"question": f'What does "{word}" mean as {POS[kind]}?', "answers": meaning}
+
+
+def senses(files: Files) -> Rows:
+    """WordNet: what a word means in an example, marked on a page of the dictionary, where other words stand as well.
+
+    Examples are the lexicographers' own, and stand with the meaning that they show; the page is without them. Only
+    words that they met in tagged texts are on it, in the alphabet's order, with all their meanings.
+    """
+    entries: dict[str, list[tuple[str, str]]] = {}
+    common: set[str] = set()
+    for word, kind, tagged, glosses in wordnet(files):
+        entries.setdefault(word, []).extend((kind, gloss) for gloss in glosses)
+        if tagged:
+            common.add(word)
+    page: list[tuple[str, str, str]] = []
+    for word in sorted(common):
+        entry = [(word, kind, gloss) for kind, gloss in entries[word]]
+        if len(entry) > LONGEST_ENTRY or len(set(map(meaning_of, (gloss for *_, gloss in entry)))) < len(entry):
+            continue
+        if len(page) + len(entry) > LONGEST_PAGE:
+            yield from questions(page)
+            page = []
+        page += entry
+    yield from questions(page)
+
+
+def questions(page: list[tuple[str, str, str]]) -> Rows:
+    """A question for each example of a page, whose lines are word, part of speech and gloss."""
+    heads = [f"{word}, {kind}: " for word, kind, _ in page]
+    meanings = [meaning_of(gloss) for *_, gloss in page]
+    lines = [head + meaning for head, meaning in zip(heads, meanings, strict=True)]
+    shown = [(word, examples_of(gloss, word)) for word, _, gloss in page]
+    for number, (word, examples) in enumerate(shown):
+        elsewhere = {said for other in shown[:number] + shown[number + 1 :] for said in other[1] if other[0] == word}
+        start = len("\n".join([*lines[:number], heads[number]]))
+        for example in examples:
+            if example not in elsewhere and len(meanings[number].split()) <= LONGEST_MEANING:
+                yield {
+                    "question": f'What does "{word}" mean in "{example}"?',
+                    "context": "\n".join(lines),
+                    "answers": {"text": [meanings[number]], "answer_start": [start]},
+                }
+
+
+def examples_of(gloss: str, word: str) -> list[str]:
+    """The examples of a gloss in which a word stands, not those of its synonyms."""
+    examples = [said for said in re.findall(r'; "([^"]*)"', gloss) if 3 <= len(said.split()) <= LONGEST_EXAMPLE]
+    return [said for said in examples if inflections(word) & set(re.findall(r"[a-z]+", said.lower()))]
+
+
+def inflections(word: str) -> set[str]:
+    """The regular forms of an English word, and some that are none."""
+    forms = {word, *(word + end for end in ("s", "es", "ed", "ing", word[-1] + "ed", word[-1] + "ing"))}
+    if word.endswith("e"):
+        forms |= {word + "d", word[:-1] + "ing"}
+    if word.endswith("y"):
+        forms |= {word[:-1] + "ies", word[:-1] + "ied"}
+    return forms
+
+
+def wordnet(files: Files) -> Iterator[tuple[str, str, int, list[str]]]:
+    """Single words: the word, its kind (POS), how many senses were met in tagged texts, all glosses (wndb(5WN))."""
     contents = {name.rpartition("/")[2]: content for name, content in files.items()}
-    for kind, called in POS.items():
+    for kind in POS:
         data = contents[f"data.{kind}"]
         for line in contents[f"index.{kind}"].decode("ascii").splitlines():
             fields = line.split()
             if line.startswith(" ") or not re.fullmatch(r"[a-z]{3,}", fields[0]):
                 continue
             pointers = int(fields[3])
-            if int(fields[5 + pointers]) == 0:
-                continue
-            start = int(fields[6 + pointers])
-            gloss = data[start : data.index(b"\n", start)].decode("utf-8").partition(" | ")[2]
-            meaning = re.sub(r"^\((?:[^()]*)\)\s*", "", gloss.partition('; "')[0].strip())
-            if 3 <= len(meaning.split()) <= 25:
-                yield {"question": f'What does "{fields[0]}" mean as {called}?', "answers": meaning}
+            starts = [int(field) for field in fields[6 + pointers :]]
+            glosses = [data[start : data.index(b"\n", start)].decode("utf-8").partition(" | ")[2] for start in starts]
+            yield fields[0], kind, int(fields[5 + pointers]), [gloss.strip() for gloss in glosses]
+
+
+def meaning_of(gloss: str) -> str:
+    """A gloss without its examples."""
+    return gloss.partition('; "')[0].strip()
 
 
 def programs(files: Files) -> Rows:

