@@ -19,6 +19,7 @@ from azft.training.distribution.zero import Zero
 from tests.training.ranked import Arrange, assert_same_training, metrics, result, train
 from tests.training.technique_rows import ROWS, row
 from tests.training.test_deepspeed import zero
+from tests.training.test_preference import pairs
 from tests.training.tiny import parameters, save_model, tiny_dataset, tiny_model
 
 STRATEGIES: dict[str, Any] = {"fsdp": "fsdp", "zero-3": zero(3)}
@@ -103,8 +104,17 @@ def test_models_that_are_views_of_their_files_need_no_turns(
     assert "turns" not in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("which", ["lora-eva", "qlora", pytest.param("lora-pissa", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "which"),
+    [
+        ("fsdp", "lora-eva"),
+        ("fsdp", "qlora"),
+        pytest.param("fsdp", "lora-pissa", marks=pytest.mark.slow),
+        pytest.param("zero-3", "lora-eva", marks=pytest.mark.slow),
+        pytest.param("zero-3", "qlora", marks=pytest.mark.slow),
+        pytest.param("zero-3", "lora-pissa", marks=pytest.mark.slow),
+    ],
+)
 def test_techniques_that_look_at_data_or_weights_do_so_in_turns_too(
     which: str, strategy: str, inputs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +124,24 @@ def test_techniques_that_look_at_data_or_weights_do_so_in_turns_too(
     assert train(tmp_path / "turns", inputs, what, arrange=arrange) == [0, 0]
     assert "in 2 turns" in capfd.readouterr().out
     assert result(tmp_path / "turns") == result(tmp_path / "together")
+
+
+def test_what_the_base_model_says_of_pairs_is_exchanged_after_the_turns(
+    inputs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each rank asks the model that it has whole about its share of the pairs."""
+    pairs(tmp_path / "pairs")
+    given = {"model": save_model(tmp_path / "model"), "dataset": tmp_path / "pairs"}
+    stored = {"model": inputs["model"], "dataset": tmp_path / "pairs"}
+    settings: dict[str, Any] = {"max_steps": 3, "adam_epsilon": 1e-2}
+    assert train(tmp_path / "alone", given, parameters(**settings), ranks=1) == [0]
+    assert train(tmp_path / "together", given, parameters(strategy="fsdp", **settings)) == [0, 0]
+    assert_same_training(tmp_path / "alone", tmp_path / "together")
+    what = parameters(strategy="fsdp", **settings)
+    assert train(tmp_path / "stored", stored, what) == [0, 0]
+    assert train(tmp_path / "turns", stored, what, arrange=with_room_for(1, inputs, ranks=2)) == [0, 0]
+    assert "in 2 turns" in capfd.readouterr().out
+    assert result(tmp_path / "turns") == result(tmp_path / "stored")
 
 
 def test_a_rank_that_can_not_load_ends_all_and_they_do_not_wait(
