@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import azft
+from azft import host_memory
 from azft.extras import EXTRAS, FOR_GPUS, LOCAL_MODE
 from azft.findings import Finding, Severity
 
@@ -92,7 +93,7 @@ def inspect_machine() -> Machine:
         python=platform.python_version(),
         platform=platform.platform(aliased=True, terse=True),
         cores=usable_cores(),
-        memory=_memory(),
+        memory=host_memory.total(),
         gpus=gpus,
         cache=str(cache),
         cache_free=_free(cache),
@@ -119,17 +120,6 @@ def _extra(name: str, purpose: str, packages: tuple[str, ...]) -> Extra:
         except PackageNotFoundError:
             continue
     return Extra(name, purpose, installed, tuple(package for package in packages if package not in installed))
-
-
-def _memory() -> int | None:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -23,8 +23,8 @@ ARCHIVE = "azft.zip"
 """The name that nodes put on PYTHONPATH, relative to the code folder that is their working directory."""
 
 VOCABULARY = (
-    "__init__", "asking", "deepspeed_config", "errors", "extras", "files", "findings", "parameters", "recipe",
-    "recipe_errors", "recipe_file", "recipe_yaml", "redact", "tasks", "techniques", "words",
+    "__init__", "asking", "deepspeed_config", "errors", "extras", "files", "findings", "host_memory", "parameters",
+    "recipe", "recipe_errors", "recipe_file", "recipe_yaml", "redact", "tasks", "techniques", "words",
 )  # fmt: skip
 TRAVELLING_PACKAGES = ("data", "training")
 

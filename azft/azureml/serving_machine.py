@@ -42,10 +42,9 @@ def weights(plan: dict[str, Any], packaged: Path | None = None) -> Need:
             total = sum(file.stat().st_size for file in files)
             return Need(total, f"its weights have {total / GIB:.1f} GiB")
     row = find(str(plan["recipe"].get("model") or plan["model"]["description"]))
-    if row is None or not (row.hidden_size and row.layers and row.vocab_size):
+    if row is None or row.weights is None:
         return Need(None, "azft does not know how large it is")
-    # Twelve h^2 a layer (attention and a gated MLP, to within a fifth), the embeddings in and out; two bytes each.
-    count = 12 * row.layers * row.hidden_size**2 + 2 * row.vocab_size * row.hidden_size
+    count = row.weights
     return Need(2 * count, f"its weights have about {2 * count / GIB:.{0 if count > 5 * GIB else 1}f} GiB in bf16")
 
 

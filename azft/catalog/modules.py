@@ -6,14 +6,14 @@ warned about, what its files already tell; a warning, because some families' mod
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
-from azft.data.model_folder import find_config, weight_files
+from azft.data.model_folder import find_config
+from azft.data.weight_headers import stored_weights
 from azft.findings import Finding, Severity
 from azft.recipe_errors import closest
 from azft.recipe_file import RecipeFile
@@ -27,16 +27,7 @@ _EMBEDDINGS = {"embed_tokens", "embed_in", "shared", "wte", "word_embeddings"}
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights in a folder's safetensors files, by name; empty where a header can't be read."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in weight_files(folder):
-        try:
-            with file.open("rb") as handle:
-                (length,) = struct.unpack("<Q", handle.read(8))
-                header = orjson.loads(handle.read(min(length, 100_000_000)))
-            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-        except (OSError, struct.error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-            return {}
-    return shapes
+    return {name: weight.shape for name, weight in stored_weights(folder).items()}
 
 
 def module_findings(recipe_file: RecipeFile, folder: Path) -> Iterator[Finding]:

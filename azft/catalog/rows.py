@@ -108,6 +108,16 @@ class ModelRow(Row):
         return (self.name, *self.aliases, *([self.hub_id] if self.hub_id else []))
 
     @property
+    def weights(self) -> int | None:
+        """About how many it has, to within a third; None where its sizes are not published.
+
+        Twelve h^2 a layer (attention and a gated MLP), and the embeddings in and out.
+        """
+        if not (self.hidden_size and self.layers and self.vocab_size):
+            return None
+        return 12 * self.layers * self.hidden_size**2 + 2 * self.vocab_size * self.hidden_size
+
+    @property
     def registry_id(self) -> str | None:
         """Its id in Azure's registry, as the newest version; None when no registry holds it."""
         if self.azure is None:

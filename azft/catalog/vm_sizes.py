@@ -10,11 +10,13 @@ from azft.catalog.tables import Row, read_shipped, read_table
 
 
 class VmSizeRow(Row):
-    """One size. Memory is GiB of one GPU."""
+    """One size. Memory is in GiB, `gpu_memory` that of one GPU."""
 
     name: str
     family: str
     """The name under which Azure counts its quota."""
+    memory: int | None = None
+    """The host's; None where Azure's page of the size could not be seen."""
     gpu: str | None = None
     gpus: int
     gpu_memory: int | None = None

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import azft
-from azft.errors import AzftError, InterruptedRunError, JobFailedError, UsageError
+from azft import host_memory
+from azft.catalog import resolve_model
+from azft.errors import AzftError, FindingsError, InterruptedRunError, JobFailedError, UsageError
 from azft.extras import EXTRAS, METRIC_PACKAGES
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent, ignore, read_plan
@@ -25,6 +27,7 @@ from azft.plan import Plan, make_plan
 from azft.plan_checks import require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState, RunStore, Status
+from azft.targets.loading import Node, too_small
 
 _START_PATIENCE = 60.0
 """Seconds that a detached runner has to take over its run."""
@@ -42,7 +45,7 @@ class LocalMode:
     def plan(self, recipe_file: RecipeFile) -> Plan:
         """See `Mode.plan`."""
         processes = recipe_file.recipe.modes.local.processes
-        findings = list(_machine_findings(recipe_file, processes))
+        findings = [*_machine_findings(recipe_file, processes), *_memory_findings(recipe_file, processes)]
         return make_plan(recipe_file, self.name, processes=processes, findings=findings)
 
     def submit(
@@ -189,3 +192,20 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
             file=str(recipe_file.path),
             line=recipe_file.line_of("modes", "local", "processes"),
         )
+
+
+def _memory_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Finding]:
+    """A warning where this machine's memory can't hold what loading takes; no error, because it may have swap."""
+    recipe, memory = recipe_file.recipe, host_memory.total()
+    try:
+        folder = resolve_model(recipe_file).path
+    except FindingsError:  # the plan says what is wrong with the model
+        folder = None
+    if folder is None or memory is None:
+        return
+    precision = "bf16" if recipe.training.precision == "auto" else recipe.training.precision
+    gpus = shutil.which("nvidia-smi") is not None
+    problem = too_small(recipe, Node("this machine", memory, processes, processes, gpus, precision), folder, None)
+    if problem is not None:
+        line = recipe_file.line_of("model")
+        yield Finding("local-host-memory", Severity.WARNING, problem.message, problem.fix, str(recipe_file.path), line)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import azft
+from azft import host_memory
 from azft.redact import redact
 
 _PACKAGES = (
@@ -28,7 +29,7 @@ def describe_environment(recipe_folder: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": _versions(),
         "cpu": {"name": _cpu_name(), "cores": os.cpu_count()},
-        "memory_bytes": _memory(),
+        "memory_bytes": host_memory.total(),
         "gpus": _gpus(),
         "git": _git(recipe_folder),
     }
@@ -52,13 +53,6 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _gpus() -> list[str]:

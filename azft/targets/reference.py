@@ -96,6 +96,7 @@ def _sizes() -> list[str]:
     rows = [
         (
             f"`{row.name}`",
+            f"{row.memory} GiB" if row.memory else "",
             f"{row.gpus} x {row.gpu}" if row.gpu else "none",
             f"{row.gpu_memory} GiB" if row.gpu_memory else "",
             ("yes" if row.bf16 else "no") if row.gpu else "",
@@ -104,7 +105,7 @@ def _sizes() -> list[str]:
         )
         for row in vm_sizes().values()
     ]
-    head = ("VM size", "GPUs", "memory of each", "bf16", "", "source; gone over on")
+    head = ("VM size", "memory", "GPUs", "memory of each", "bf16", "", "source; gone over on")
     return ["### VM sizes", "", *_table(head, rows)]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from azft.data.dataset import TokenDataset, open_dataset, read_manifest
+from azft.data.weight_headers import loading, stored_weights
 from azft.errors import NotFoundError, UsageError
 from azft.files import canonical_json, sha256_bytes, write_json
 from azft.parameters import FinetuneParameters
@@ -81,21 +82,27 @@ def _set_up(
     train, validation = _open(dataset, parameters)
     numbers = arithmetic(training.precision, ranks.device)
     objective = OBJECTIVES[train.objective]
-    model = _base_model(parameters, folder, train, numbers)
-    said = kernels.choose(model, numbers, wanted=training.kernels == "auto", documents=not objective.pads)
-    reference = None
-    if objective.reference is not None:
-        reference = objective.reference(model, [train, validation] if validation else [train], numbers, ranks)
-    model = _prepared(model, parameters, train, numbers).to(ranks.loads_to)
     one_document = not read_manifest(dataset)["packing"] and training.micro_batch_size == 1
-    module = objective.make(model, one_document)
+    reference = None
+    need = loading(stored_weights(folder).values(), parameters.technique, numbers.precision)
+    with ranks.turn(need, log.say):
+        model = _base_model(parameters, folder, train, numbers)
+        said = kernels.choose(model, numbers, wanted=training.kernels == "auto", documents=not objective.pads)
+        if objective.reference is not None:
+            splits = [train, validation] if validation else [train]
+            reference = objective.reference(model, splits, numbers, rank=ranks.rank, ranks=ranks.ranks)
+        model = _prepared(model, parameters, train, numbers).to(ranks.loads_to)
+        module = objective.make(model, one_document)
+        if training.gradient_checkpointing:
+            models.unwrapped(model).activation_checkpointing_enable({"use_reentrant": False})
+        counts = models.parameter_counts(model)
+        ranks.shard(module, training=training)
     if reference is not None:
-        module.against(reference, training.dpo_beta)
-    if training.gradient_checkpointing:
-        models.unwrapped(model).activation_checkpointing_enable({"use_reentrant": False})
+        everyones = {name: ranks.add_up(said.tolist()) for name, said in reference.items()}
+        module.against({n: torch.tensor(s, dtype=torch.float64) for n, s in everyones.items()}, training.dpo_beta)
     snapshot.seed_everything(training.seed, ranks.rank)
     timetable = Timetable.of(training, sequences=len(train))
-    _describe(log, model, numbers, ranks, timetable, train)
+    _describe(log, counts, numbers, ranks, timetable, train)
     for words in said:
         log.say(f"kernels: {words}")
     return Loop(
@@ -114,10 +121,16 @@ def _set_up(
     )
 
 
-def _base_model(parameters: FinetuneParameters, folder: Path, train: TokenDataset, numbers: Arithmetic) -> Any:
-    """The base model with the objective's head."""
+def _base_model(
+    parameters: FinetuneParameters,
+    folder: Path,
+    train: TokenDataset,
+    numbers: Arithmetic,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """The base model with the objective's head; in the type that it is trained in, or another."""
     technique = parameters.technique
-    dtype = torch.float32 if technique.changes_base else numbers.compute
+    dtype = dtype or (torch.float32 if technique.changes_base else numbers.compute)
     snapshot.seed_everything(parameters.training.seed)  # a new head's first weights
     model = models.load_model(
         folder,
@@ -128,11 +141,6 @@ def _base_model(parameters: FinetuneParameters, folder: Path, train: TokenDatase
     )
     _check_fit(model, train, folder)
     return model
-
-
-def _prepared_model(parameters: FinetuneParameters, folder: Path, train: TokenDataset, numbers: Arithmetic) -> Any:
-    """The base model, loaded and prepared."""
-    return _prepared(_base_model(parameters, folder, train, numbers), parameters, train, numbers)
 
 
 def _prepared(model: Any, parameters: FinetuneParameters, train: TokenDataset, numbers: Arithmetic) -> Any:
@@ -220,7 +228,12 @@ def _whole_model(parameters: FinetuneParameters, base: Path, loop: Loop) -> Any:
     ranks = loop.ranks
     if not ranks.shards_weights:
         return loop.module.model if ranks.is_main else None
-    fresh = _prepared_model(parameters, base, loop.train, loop.arithmetic) if ranks.is_main else None
+    fresh = None
+    if ranks.is_main:
+        # Where all is replaced, it can be had at once in the type in which it is written: half of the memory, mostly.
+        replaced = all(parameter.requires_grad for parameter in loop.module.model.parameters())
+        loaded = _base_model(parameters, base, loop.train, loop.arithmetic, stored_dtype(base) if replaced else None)
+        fresh = _prepared(loaded, parameters, loop.train, loop.arithmetic)
     snapshot.gather_into(fresh, loop.module.model, ranks)
     return fresh
 
@@ -258,9 +271,14 @@ def _write_trained(
 
 
 def _describe(
-    log: Metrics, model: Any, numbers: Arithmetic, ranks: SingleProcess, timetable: Timetable, train: TokenDataset
+    log: Metrics,
+    counts: tuple[int, int],
+    numbers: Arithmetic,
+    ranks: SingleProcess,
+    timetable: Timetable,
+    train: TokenDataset,
 ) -> None:
-    trainable, total = models.parameter_counts(model)
+    trainable, total = counts
     log.say(
         f"{trainable:,} of {total:,} weights are trained ({trainable / total:.2%}); {numbers.precision} on "
         f"{numbers.device.type}, {ranks.ranks} rank{'s' if ranks.ranks > 1 else ''}"

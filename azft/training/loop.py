@@ -104,7 +104,10 @@ class Loop:
         self.checkpoints = checkpoints
         self.metrics = metrics
         self.optimizer = ranks.adopt(
-            module, lambda weights: make_optimizer(weights, training), training=training, arithmetic=arithmetic
+            module,
+            lambda weights: make_optimizer(weights, training, dimensions=ranks.dimensions),
+            training=training,
+            arithmetic=arithmetic,
         )
         self.last_save = -1
 
@@ -338,11 +341,16 @@ _REMEDIES = (
 )
 
 
-def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.AdamW:
+def make_optimizer(
+    parameters: list[torch.nn.Parameter],
+    training: Training,
+    *,
+    dimensions: Callable[[torch.nn.Parameter], int] = torch.Tensor.dim,
+) -> torch.optim.AdamW:
     """AdamW as the recipe says; weight decay spares vectors (biases and norms), as is usual."""
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if dimensions(p) >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if dimensions(p) < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

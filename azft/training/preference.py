@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from azft.data.dataset import TokenDataset
     from azft.training.devices import Arithmetic
-    from azft.training.distribution import SingleProcess
     from azft.training.objectives import Totals
 
 Reference = dict[str, "Tensor"]
@@ -139,18 +138,16 @@ def preference_figures(totals: Totals) -> dict[str, float]:
 
 @torch.no_grad()
 def ask_reference(
-    model: Any, datasets: Sequence[TokenDataset], numbers: Arithmetic, ranks: SingleProcess | None = None
+    model: Any, datasets: Sequence[TokenDataset], numbers: Arithmetic, *, rank: int = 0, ranks: int = 1
 ) -> Reference:
-    """What a model says before it is trained. Each rank reads its share of the pairs; every rank gets all answers."""
+    """What a model says before it is trained; of several ranks each reads its share of the pairs, 0 for the others."""
     module = PreferenceLoss(model.to(numbers.device))
-    rank, count = (0, 1) if ranks is None else (ranks.rank, ranks.ranks)
     reference: Reference = {}
     for dataset in datasets:
         said = torch.zeros(2 * len(dataset), dtype=torch.float64)
-        for pair in range(rank, len(dataset), count):
+        for pair in range(rank, len(dataset), ranks):
             with numbers.autocast():
                 batch = pair_batch(dataset, [pair]).to(numbers.device)
                 said[2 * pair : 2 * pair + 2] = module.log_probabilities(batch).double().cpu()
-        everyone = said if ranks is None else torch.tensor(ranks.add_up(said.tolist()), dtype=torch.float64)
-        reference[dataset.split] = everyone
+        reference[dataset.split] = said
     return reference

@@ -16,6 +16,8 @@ from azft.training.models import unwrapped
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from azft.recipe import Distribution, Training
+
 
 class FullyShardedDataParallel(Grouped):
     """A layer's weights are gathered for its forward and its backward pass, and let go afterwards.
@@ -28,8 +30,14 @@ class FullyShardedDataParallel(Grouped):
     backends: ClassVar[dict[str, str]] = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
     """Both on a GPU: what is offloaded has its norm on the CPU."""
 
-    def _wrap(self, module: nn.Module) -> nn.Module:
+    def __init__(self, distribution: Distribution | None = None) -> None:
+        super().__init__(distribution)
         from torch.distributed.device_mesh import init_device_mesh
+
+        self._mesh = init_device_mesh(self.device.type, (self.ranks,))  # which ranks make together
+
+    def shard(self, module: nn.Module, *, training: Training) -> None:
+        del training
         from torch.distributed.fsdp import (
             CPUOffloadPolicy,
             OffloadPolicy,
@@ -38,19 +46,17 @@ class FullyShardedDataParallel(Grouped):
         )
         from torch.distributed.tensor import DTensor
 
-        mesh = init_device_mesh(self.device.type, (self.ranks,))
         offloads = self.distribution is not None and self.distribution.offload == "all"
         on_gpu = self.device.type == "cuda"
         policy: OffloadPolicy = CPUOffloadPolicy(pin_memory=on_gpu) if offloads and on_gpu else OffloadPolicy()
         for block in _blocks(module):
-            fully_shard(block, mesh=mesh, offload_policy=policy)
-        fully_shard(module, mesh=mesh, offload_policy=policy)
+            fully_shard(block, mesh=self._mesh, offload_policy=policy)
+        fully_shard(module, mesh=self._mesh, offload_policy=policy)
         whole = [name for name, p in module.named_parameters() if not isinstance(p, DTensor)]
         if whole:
             raise RuntimeError(f"fully_shard left weights whole: {whole[:3]}")
         if hasattr(module, "score"):
             register_fsdp_forward_method(module, "score")
-        return module
 
     def score(self, module: Any, batch: Any) -> Any:
         scored = super().score(module, batch)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from azft.training.devices import Arithmetic, pick_device, tell_deepspeed
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from azft.data.weight_headers import Loading
     from azft.recipe import Distribution, Training
 
 OptimizerOf = Callable[[list["nn.Parameter"]], torch.optim.Optimizer]
@@ -56,10 +57,26 @@ class SingleProcess:
         """Where a model is put before `adopt`: it may be too large for the device until it is sharded."""
         return torch.device("cpu") if self.shards_weights else self.device
 
+    @contextmanager
+    def turn(self, _loading: Loading, _say: Callable[[str], object]) -> Iterator[None]:
+        """The time in which a rank loads a model, prepares it and lets go of what is not its part, by `shard`.
+
+        Ranks take turns where their node's memory can't hold as many whole models as it has ranks, which is then said.
+        So nothing is exchanged between ranks inside of it.
+        """
+        yield
+
+    def shard(self, module: nn.Module, *, training: Training) -> None:
+        """Keep of each weight this rank's part only, where that is the strategy; nothing is exchanged."""
+
+    def dimensions(self, parameter: nn.Parameter) -> int:
+        """How many a weight has, also when only a part of it is here."""
+        return parameter.dim()
+
     def adopt(
         self, module: nn.Module, optimizer_of: OptimizerOf, *, training: Training, arithmetic: Arithmetic
     ) -> torch.optim.Optimizer:
-        """Make a module ready to be trained, in place; its forward takes a batch and gives the summed loss.
+        """Make a module, which went through `shard`, ready to be trained; its forward gives a batch's summed loss.
 
         `optimizer_of` makes an optimizer of weights. Returns the one whose groups have the learning rates.
         """

@@ -51,20 +51,54 @@ class Zero(Grouped):
         deepspeed.ops.__compatible_ops__ = {}
         deepspeed.init_distributed(self.backends[self.device.type], auto_mpi_discovery=False, verbose=False)
 
+    def shard(self, module: nn.Module, *, training: Training) -> None:
+        """Part the weights as `deepspeed.initialize` would, without its broadcast, which all ranks must join at once.
+
+        Nor does the whole model go to a GPU for it, with which `initialize` begins: a weight at a time does.
+        """
+        if not (self.shards_weights and self.parts_alone):
+            return
+        import deepspeed
+
+        class Parted(deepspeed.zero.Init):  # type: ignore[misc]
+            def _zero_init_param(self, parameter: Any) -> None:
+                self._convert_to_deepspeed_param(parameter)
+                parameter.partition()
+
+        for tensor in module.buffers():
+            tensor.data = tensor.data.to(self.device)
+        for parameter in module.parameters():
+            if (state := getattr(parameter, "quant_state", None)) is not None:
+                state.to(self.device)
+        Parted(module=module, dtype=next(module.parameters()).dtype, config_dict_or_path=self._config(training))
+
+    def dimensions(self, parameter: nn.Parameter) -> int:
+        return len(getattr(parameter, "ds_shape", parameter.shape))
+
+    @property
+    def parts_alone(self) -> bool:
+        """Not with copies of parts in each node (hpZ, MiCS), for which DeepSpeed makes groups of ranks."""
+        given = self.distribution.config
+        zero = given.get("zero_optimization") or {} if isinstance(given, dict) else {}
+        return not ({"zero_hpz_partition_size", "mics_shard_size"} & zero.keys())
+
+    def _config(self, training: Training) -> dict[str, Any]:
+        """What DeepSpeed is told. Raises `UsageError` where the recipe's own configuration contradicts the recipe."""
+        given = self.distribution.config
+        if isinstance(given, dict):
+            require_agreement(given, training, self.distribution, ranks=self.ranks)
+        return make_config(training, self.distribution, ranks=self.ranks, on_gpu=self.device.type == "cuda")
+
     def adopt(
         self, module: nn.Module, optimizer_of: OptimizerOf, *, training: Training, arithmetic: Arithmetic
     ) -> torch.optim.Optimizer:
         import deepspeed
 
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        given = self.distribution.config
-        if isinstance(given, dict):
-            require_agreement(given, training, self.distribution, ranks=self.ranks)
-        config = make_config(training, self.distribution, ranks=self.ranks, on_gpu=self.device.type == "cuda")
         self.wrapped, self.optimizer, _, _ = deepspeed.initialize(
             model=_Callable(module, arithmetic),
             optimizer=optimizer_of(self.parameters),
-            config=config,
+            config=self._config(training),
             dist_init_required=False,
         )
         self.wrapped.set_gradient_accumulation_boundary(True)  # but for what `accumulating` says; nothing is counted
