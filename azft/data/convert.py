@@ -21,7 +21,7 @@ from azft.data.foreign import FORMATS, TARGETS, Format
 from azft.data.foreign_chat import NotConvertibleError
 from azft.data.foreign_files import conll_rows, picture_rows, squad_rows
 from azft.data.readers import Fault, Row, read_items
-from azft.data.recognise import OWN, choose, renamed
+from azft.data.recognise import OWN, check_names, choose, renamed
 from azft.data.rows import RowChecker, is_error
 from azft.data.rules import Problem
 from azft.data.tally import Tally
@@ -123,14 +123,19 @@ class _Job:
     def run(self, path: Path, shown: str, target: Path, skip_errors: bool) -> Conversion:
         """Write the rows of `path` to `target`; raises once all of them have been looked at."""
         written = skipped = 0
+        columns: dict[str, Any] = {}
         with target.open("wb") as out:
             for item in _items(self.form, path, self.names):
+                if isinstance(item, Row):
+                    columns |= item.data
                 row = self._row(item)
                 if row is None:
                     skipped += isinstance(item, Row) or is_error(item.problem)
                     continue
                 out.write(orjson.dumps(row) + b"\n")
                 written += 1
+        if self.form.file in ("rows", "squad"):
+            check_names(shown, self.names, columns)  # at the end, because JSON's rows may each have other columns
         if not written and not skipped:
             self.tally.add(Problem("no-rows"), None)
         found = by_severity(self.tally.findings(shown))

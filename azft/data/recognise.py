@@ -35,7 +35,7 @@ def choose(path: Path, shown: str, format_name: str | None, task: str | None, na
     """The format that is asked for, or the one that the file shows; it must give the task."""
     if path.suffix.lower() in _TABLES and format_name != "conll":
         row = first_row(path)
-        _check_names(shown, names, row.data if row is not None else {})
+        check_names(shown, names, row.data if row is not None else {})
     form = _named(format_name, task, names) if format_name else _recognised(path, shown, task, names)
     if task is not None and form.name != OWN and task not in form.tasks:
         raise UsageError(
@@ -44,8 +44,8 @@ def choose(path: Path, shown: str, format_name: str | None, task: str | None, na
     return form
 
 
-def _check_names(shown: str, names: Mapping[str, str], row: Mapping[str, Any]) -> None:
-    """Refuse a name that stands for no column of a row that has them all."""
+def check_names(shown: str, names: Mapping[str, str], row: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a name that stands for no column of a row that has them all; an empty row has no say."""
     for theirs in names.values():
         if row and theirs not in row:
             fix = did_you_mean(theirs, tuple(map(str, row)), f"It has: {', '.join(list(row)[:12])}.")
@@ -98,7 +98,7 @@ def _recognised(path: Path, shown: str, task: str | None, names: Mapping[str, st
         )
         by = " and ".join(name for name, _ in readable)
         raise UsageError(f"{shown} needs no converting: its columns are read as they are by {by}.", fix=f"{fix}.")
-    _check_names(shown, names, first)  # of rows in JSON not all need have a column: only here it is sure to be missing
+    check_names(shown, names, first)  # of rows in JSON not all need have a column: only here it is sure to be missing
     has = f"its first row has: {', '.join(list(first)[:12])}" if first else "its first row is empty"
     marks = ", ".join(f"{form.name} ({' and '.join(sorted(form.marks[0]))})" for form in FORMATS.values() if form.marks)
     raise UsageError(

@@ -236,6 +236,17 @@ def test_a_name_that_stands_for_no_column_is_answered_with_the_one_that_was_mean
         convert(write(tmp_path / "in.jsonl", {"Q": "a", "A": "b"}), tmp_path / "out.jsonl", columns={"user": "Anser"})
 
 
+def test_a_name_that_no_row_has_is_refused_though_the_format_could_do_without(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {word}", "output": word} for word in ("hi", "bye")]
+    alpaca = write(tmp_path / "in.jsonl", *rows)
+    for names in ({"instruction": "Instr"}, {"system": "Persona"}, {"input": "Context"}):
+        with pytest.raises(UsageError, match=rf"in.jsonl has no column `{next(iter(names.values()))}`"):
+            convert(alpaca, tmp_path / "out.jsonl", columns=names)
+    assert not (tmp_path / "out.jsonl").exists()
+    later = write(tmp_path / "later.jsonl", rows[0], {**rows[1], "Context": "politely"})
+    assert convert(later, tmp_path / "out.jsonl", columns={"input": "Context"}).rows == 2
+
+
 def test_a_file_without_a_row_says_what_is_there_instead(tmp_path: Path) -> None:
     (tmp_path / "faq.csv").write_text("Question;Answer\nHi?;Hello\n")
     (tmp_path / "cut.jsonl").write_text('{"conversations": [{"from": "hum')
