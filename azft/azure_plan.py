@@ -27,6 +27,7 @@ from azft.targets import finetuning, system
 from azft.targets.bills import bills
 from azft.targets.columns import columns_given
 from azft.targets.data import ROLES, count_rows, data_findings
+from azft.targets.gpu_memory import too_small_gpus
 from azft.targets.loading import node_of, too_small
 from azft.targets.machines import Machines, choose_machines, machine_findings
 from azft.targets.models import (
@@ -224,8 +225,8 @@ class _Draft:
             yield from route_findings(recipe_file)
         else:
             yield from machine_findings(recipe_file, self.machines)
-        if self.own and (found := self._too_small()) is not None:
-            yield found
+        if self.own:
+            yield from self._too_small()
         if service in ("serverless-finetuning", "finetuning-job"):
             if recipe_file.recipe.task not in finetuning.TASKS:
                 yield task_not_offered(recipe_file, "fine-tuning jobs know no such task", finetuning.TASKS)
@@ -235,18 +236,18 @@ class _Draft:
         elif service == "system-pipeline":
             yield from self._system_findings(target)
 
-    def _too_small(self) -> Finding | None:
-        """The finding of nodes whose memory can't hold what loading the model takes."""
+    def _too_small(self) -> Iterator[Finding]:
+        """What is wrong with nodes whose memory, or whose GPUs', can't hold what the training takes."""
         recipe, size = self.recipe_file.recipe, self.machines.size
         node = node_of(recipe, size, self.machines.gpus_per_node) if size is not None else None
         if node is None:
-            return None
-        folder = self.located.folder or self.located.cached
-        if (problem := too_small(recipe, node, folder, self.located.row)) is None:
-            return None
+            return
+        known = (self.located.folder or self.located.cached, self.located.row)
         path = "modes.maap.instance_types" if recipe.modes.maap.instance_types else "modes.maap.vm_size"
-        severity = Severity.ERROR if problem.exact else Severity.WARNING
-        return finding(self.recipe_file, path, "host-memory", severity, problem.message, problem.fix)
+        for code, judge in (("host-memory", too_small), ("gpu-memory", too_small_gpus)):
+            if (problem := judge(recipe, node, *known)) is not None:
+                severity = Severity.ERROR if problem.exact else Severity.WARNING
+                yield finding(self.recipe_file, path, code, severity, problem.message, problem.fix)
 
     def _system_findings(self, target: Target) -> Iterator[Finding]:
         recipe_file = self.recipe_file

@@ -31,6 +31,8 @@ class Node:
     """Whether the weights leave the host's memory, unless they are offloaded."""
     precision: str
     """bf16, fp16 or fp32; where it isn't known, the one that takes least."""
+    gpu_memory: int | None = None
+    """Bytes of each GPU's memory; None without GPUs, or where it isn't known."""
 
 
 def node_of(recipe: Recipe, size: VmSizeRow, gpus_per_node: int) -> Node | None:
@@ -40,7 +42,8 @@ def node_of(recipe: Recipe, size: VmSizeRow, gpus_per_node: int) -> Node | None:
     wanted = recipe.training.precision
     precision = ("bf16" if size.bf16 or not size.gpus else "fp32") if wanted == "auto" else wanted
     ranks = gpus_per_node * recipe.modes.maap.nodes
-    return Node(size.name, size.memory * _GIB, gpus_per_node, ranks, size.gpus > 0, precision)
+    gpu_memory = size.gpu_memory * _GIB if size.gpu_memory is not None else None
+    return Node(size.name, size.memory * _GIB, gpus_per_node, ranks, size.gpus > 0, precision, gpu_memory)
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,20 @@ class TooSmall:
     """Whether the weights' own headers say it, and not the catalog's row."""
 
 
+def known_weights(folder: Path | None, row: ModelRow | None) -> tuple[list[StoredWeight], bool]:
+    """The model's weights by its files' headers, else about as many as the catalog's row says; and whether exactly."""
+    stored = list(stored_weights(folder).values()) if folder is not None else []
+    if not stored and row is not None and row.weights is not None:
+        return [StoredWeight("BF16", (row.weights,))], False  # as nearly all of them are
+    return stored, bool(stored)
+
+
 def too_small(recipe: Recipe, node: Node, folder: Path | None, row: ModelRow | None) -> TooSmall | None:
     """What stands in the way on this node; None where all is well, or nothing is known of the model.
 
     `folder` holds the model's files, where they are here; `row` is the catalog's.
     """
-    stored = list(stored_weights(folder).values()) if folder is not None else []
-    exact = bool(stored)
-    if not exact and row is not None and row.weights is not None:
-        stored = [StoredWeight("BF16", (row.weights,))]  # as nearly all of them are
+    stored, exact = known_weights(folder, row)
     technique, distribution = recipe.technique, recipe.distribution
     need = loading(stored, technique, node.precision)
     whole = need.most(gathers=distribution.shards_weights)

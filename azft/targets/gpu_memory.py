@@ -1,0 +1,73 @@
+"""Whether a GPU can hold what training keeps on it. One that can't ends the run at its first step, when the node bills.
+
+What is counted is there at the end of every step, however small its batches are: weights, and with `full` a gradient
+and AdamW's two states for each, all in fp32 (docs/distribution.md). Activations come on top, so that what is found here
+is sure, and what isn't found may still be too large.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from azft.catalog.rows import ModelRow
+from azft.data.weight_headers import loading
+from azft.recipe import Distribution, Recipe
+from azft.targets.loading import Node, TooSmall, known_weights
+from azft.techniques import Full, Qlora
+
+_GIB = 1 << 30
+_GRADIENT, _STATES = 1, 2
+"""Of each weight that moves, in its own size."""
+
+
+def too_small_gpus(recipe: Recipe, node: Node, folder: Path | None, row: ModelRow | None) -> TooSmall | None:
+    """What stands in the way on each GPU of this node; None where all is well, or nothing is known.
+
+    `folder` holds the model's files, where they are here; `row` is the catalog's.
+    """
+    if node.gpu_memory is None:
+        return None
+    stored, exact = known_weights(folder, row)
+    technique = recipe.technique
+    weights = loading(stored, technique, node.precision).weights
+    whole = isinstance(technique, Full)
+    moving = weights if whole else 0  # of other techniques it is a small part, and not known without the model
+    least = _on_a_gpu(weights, moving, recipe.distribution, node.all_ranks)
+    if least <= node.gpu_memory:
+        return None
+    what = "weights, gradients and optimizer states" if whole else "the weights"
+    message = (
+        f"On each GPU {what} take {'' if exact else 'about '}{least / _GIB:.1f} GiB, activations not counted, and "
+        f"{node.words} has {node.gpu_memory / _GIB:.0f} GiB on each: the run would end at its first step."
+    )
+    return TooSmall(message, f"Take {', or '.join(_ways_out(recipe))}.", exact)
+
+
+def _on_a_gpu(weights: int, moving: int, distribution: Distribution, ranks: int) -> int:
+    """Bytes that a rank keeps on its GPU at least."""
+    if distribution.offload == "all":
+        return 0
+    gradients, states = _GRADIENT * moving, _STATES * moving
+    if distribution.offload == "optimizer":
+        states = 0
+    if distribution.shards_weights:
+        return (weights + gradients + states) // ranks
+    if distribution.strategy == "deepspeed":
+        parted = states + (gradients if distribution.zero_stage > 1 else 0)
+        return weights + gradients + states - parted + parted // ranks
+    return weights + gradients + states
+
+
+def _ways_out(recipe: Recipe) -> list[str]:
+    ways = []
+    if not recipe.technique.is_adapter:
+        ways.append("technique lora, which leaves the weights in the type they are stored in")
+    elif recipe.technique.changes_base:
+        ways.append("another technique.init, which leaves the weights in the type they are stored in")
+    elif not isinstance(recipe.technique, Qlora):
+        ways.append("technique qlora, which keeps them in 4 bits")
+    if recipe.distribution.shards_weights:
+        ways.append("more GPUs (modes.maap.nodes and gpus_per_node)")
+    else:
+        ways.append("several GPUs that share them (distribution.strategy: fsdp)")
+    return [*ways, "GPUs with more memory"]
