@@ -145,11 +145,12 @@ def follow_logs(
 
     `offsets` says, by step, up to which byte the lines are known already; `on_event` hears of each step that was
     reused, and so has no lines here (`step-reused`), and of outages of the place where it runs, which are waited out.
-    Stopping this never stops the run.
+    Stopping this never stops the run. Raises `NotFoundError`, at the end, for a step that no run has.
     """
     import time
 
     from azft.runs.watching import Pace, Refresher
+    from azft.staging import COMPONENTS
 
     found = run_of(run)
     known, events_known = dict(offsets or {}), 0
@@ -169,8 +170,16 @@ def follow_logs(
         for event in reused_steps(found, step, events):
             tell(event)
         if not state.active:
+            if step is not None and step not in (*COMPONENTS, *found.log_steps()):
+                raise no_log_of(found, step)
             return str(state)
         time.sleep(pace.next(news=news))
+
+
+def no_log_of(run: Run, step: str) -> NotFoundError:
+    """What is said where a run has no log of a step."""
+    there = ", ".join(run.log_steps()) or "none yet"
+    return NotFoundError(f"Run {run.name} has no log of a step `{step}`.", fix=f"There are: {there}.")
 
 
 def reused_steps(

@@ -9,7 +9,7 @@ import click
 
 from azft.cli import options
 from azft.cli.render import Output, clean, note
-from azft.errors import ExitCode, InterruptedRunError, NotFoundError
+from azft.errors import ExitCode, InterruptedRunError
 
 EPILOG = """\b
 Example:
@@ -48,13 +48,13 @@ def command(run: Any, access: Any, step: str | None, tail: int | None, follow: b
 
 def _show(run: Any, access: Any, step: str | None, tail: int | None, follow: bool, output: Output) -> int:
     from azft import api
+    from azft.api.running import no_log_of
     from azft.cli import results
 
     results.refresh(run, access)
     steps, reused = run.log_steps(), api.reused_steps(run, step)
     if step is not None and step not in steps and not follow and not reused:
-        there = ", ".join(steps) or "none yet"
-        raise NotFoundError(f"Run {run.name} has no log of a step `{step}`.", fix=f"There are: {there}.")
+        raise no_log_of(run, step)
     offsets: dict[str, int] = {}
     lines: list[dict[str, str]] = []
     if not follow:  # else it is told when it happens

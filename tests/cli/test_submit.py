@@ -265,9 +265,11 @@ def test_logs_are_told_apart_by_step_and_cut_by_tail(shop: Shop) -> None:
     assert shop.azft("logs", "--latest", "--step", "finetune", "--tail", "0").out == ""
     lines = json.loads(shop.azft("logs", "--latest", "--step", "prepare", "-o", "json").out)
     assert lines == [{"step": "prepare", "line": "prepare starts"}]
-    wrong = shop.azft("logs", "--latest", "--step", "train")
-    assert wrong.code == 3
-    assert "finetune" in wrong.err
+    for more in ((), ("--follow",)):
+        wrong = shop.azft("logs", "--latest", "--step", "train", *more)
+        assert wrong.code == 3
+        assert "finetune" in wrong.err
+    assert shop.azft("logs", "--latest", "--step", "package", "--follow").code == 0
 
 
 def test_at_a_terminal_the_steps_are_drawn_in_place(shop: Shop) -> None:
