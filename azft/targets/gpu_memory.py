@@ -1,8 +1,8 @@
 """Whether a GPU can hold what training keeps on it. One that can't ends the run at its first step, when the node bills.
 
 What is counted is there at the end of every step, however small its batches are: weights, and with `full` a gradient
-and AdamW's two states for each, all in fp32 (docs/distribution.md). Activations come on top, so that what is found here
-is sure, and what isn't found may still be too large.
+and AdamW's two states for each, all in fp32 (docs/distribution.md). Activations come on top, so that what is found by
+the headers of a model's files is sure, and what isn't found may still be too large.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ def too_small_gpus(recipe: Recipe, node: Node, folder: Path | None, row: ModelRo
     if least <= node.gpu_memory:
         return None
     what = "weights, gradients and optimizer states" if whole else "the weights"
+    size, end = f"about {least / _GIB:.1f} GiB (by the catalog's row, to within a third)", "would probably end"
+    if exact:
+        size, end = f"{least / _GIB:.1f} GiB", "would end"
     message = (
-        f"On each GPU {what} take {'' if exact else 'about '}{least / _GIB:.1f} GiB, activations not counted, and "
-        f"{node.words} has {node.gpu_memory / _GIB:.0f} GiB on each: the run would end at its first step."
+        f"On each GPU {what} take {size}, activations not counted, and {node.words} has "
+        f"{node.gpu_memory / _GIB:.0f} GiB on each: the run {end} at its first step."
     )
     return TooSmall(message, f"Take {', or '.join(_ways_out(recipe))}.", exact)
 

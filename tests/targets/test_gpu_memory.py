@@ -96,6 +96,7 @@ def test_by_the_catalogs_row_it_is_a_warning(tmp_path: Path) -> None:
     found = one(azure_plan(tmp_path, "azft", model="Llama-3.1-8B-Instruct", **full), "azure-gpu-memory")
     assert found.severity == "warning"
     assert "take about 1" in found.message
+    assert "to within a third" in found.message
     assert "Standard_NC24ads_A100_v4 has 80 GiB on each" in found.message
     assert found.line
     lora = azure_plan(tmp_path, "azft", model="Llama-3.1-8B-Instruct", modes=maap)
