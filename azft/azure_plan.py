@@ -28,7 +28,7 @@ from azft.targets.bills import bills
 from azft.targets.columns import columns_given
 from azft.targets.data import ROLES, count_rows, data_findings
 from azft.targets.gpu_memory import too_small_gpus
-from azft.targets.loading import node_of, too_small
+from azft.targets.loading import known_weights, node_of, too_small
 from azft.targets.machines import Machines, choose_machines, machine_findings
 from azft.targets.models import (
     GivenModel,
@@ -242,10 +242,10 @@ class _Draft:
         node = node_of(recipe, size, self.machines.gpus_per_node) if size is not None else None
         if node is None:
             return
-        known = (self.located.folder or self.located.cached, self.located.row)
+        known = known_weights(self.located.folder or self.located.cached, self.located.row)
         path = "modes.maap.instance_types" if recipe.modes.maap.instance_types else "modes.maap.vm_size"
         for code, judge in (("host-memory", too_small), ("gpu-memory", too_small_gpus)):
-            if (problem := judge(recipe, node, *known)) is not None:
+            if (problem := judge(recipe, node, known)) is not None:
                 severity = Severity.ERROR if problem.exact else Severity.WARNING
                 yield finding(self.recipe_file, path, code, severity, problem.message, problem.fix)
 

@@ -6,7 +6,7 @@ The hash covers what decides the result (recipe, contents of data and model, cod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -234,22 +234,23 @@ def make_plan(
     mode: str,
     *,
     processes: int = 1,
-    findings: Iterable[Finding] = (),
+    findings: Callable[[ResolvedModel | None], Iterable[Finding]] = lambda _: (),
 ) -> Plan:
     """Resolve a recipe for a mode: check the data, find the model, hash all that decides the result.
 
-    `findings` are the mode's own. Errors among findings don't raise here; a model that can't be resolved does
-    (`FindingsError`, with the data's findings attached), because there is nothing to plan with.
+    `findings` gives the mode's own, about the model that was found (None: none was). Errors among
+    findings don't raise here; a model that can't be resolved does (`FindingsError`, with the data's findings attached),
+    because there is nothing to plan with.
     """
     from azft import data_check  # numpy and msgspec; a plan that is only read needs neither
 
     try:
         model = resolve_model(recipe_file)
     except FindingsError as error:
-        seen = [*findings, *data_check.check_for_plan(recipe_file, None)]
+        seen = [*findings(None), *data_check.check_for_plan(recipe_file, None)]
         error.findings = (*error.findings, *by_severity(seen))
         raise
-    seen = [*findings, *data_check.check_for_plan(recipe_file, model)]
+    seen = [*findings(model), *data_check.check_for_plan(recipe_file, model)]
     return put_together(
         recipe_file,
         mode,

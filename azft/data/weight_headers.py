@@ -44,6 +44,12 @@ class Loading:
     result: int
     """Of the whole model into which trained weights are gathered at the end."""
 
+    def kept(self, *, ranks: int, in_parts: bool, on_host: bool) -> int:
+        """What a rank goes on taking of the host's memory: where weights stay there, its part or all that it loaded."""
+        if not on_host:
+            return 0
+        return self.weights // ranks if in_parts else self.whole
+
     def most(self, *, gathers: bool) -> int:
         """What rank 0 takes at its worst moment; with `gathers`, where weights are in parts until the end."""
         return max(self.whole, self.result) if gathers else self.whole

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import azft
 from azft import host_memory
-from azft.catalog import resolve_model
-from azft.errors import AzftError, FindingsError, InterruptedRunError, JobFailedError, UsageError
+from azft.catalog import ResolvedModel
+from azft.errors import AzftError, InterruptedRunError, JobFailedError, UsageError
 from azft.extras import EXTRAS, METRIC_PACKAGES
 from azft.findings import Finding, Severity
 from azft.modes.base import OnEvent, ignore, read_plan
@@ -27,7 +27,7 @@ from azft.plan import Plan, make_plan
 from azft.plan_checks import require_fresh, require_no_errors
 from azft.recipe_file import RecipeFile
 from azft.runs import Run, RunState, RunStore, Status
-from azft.targets.loading import Node, too_small
+from azft.targets.loading import Node, known_weights, too_small
 
 _START_PATIENCE = 60.0
 """Seconds that a detached runner has to take over its run."""
@@ -45,7 +45,11 @@ class LocalMode:
     def plan(self, recipe_file: RecipeFile) -> Plan:
         """See `Mode.plan`."""
         processes = recipe_file.recipe.modes.local.processes
-        findings = [*_machine_findings(recipe_file, processes), *_memory_findings(recipe_file, processes)]
+
+        def findings(model: ResolvedModel | None) -> Iterator[Finding]:
+            yield from _machine_findings(recipe_file, processes)
+            yield from _memory_findings(recipe_file, processes, model)
+
         return make_plan(recipe_file, self.name, processes=processes, findings=findings)
 
     def submit(
@@ -194,18 +198,15 @@ def _machine_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Findi
         )
 
 
-def _memory_findings(recipe_file: RecipeFile, processes: int) -> Iterator[Finding]:
+def _memory_findings(recipe_file: RecipeFile, processes: int, model: ResolvedModel | None) -> Iterator[Finding]:
     """A warning where this machine's memory can't hold what loading takes; no error, because it may have swap."""
     recipe, memory = recipe_file.recipe, host_memory.total()
-    try:
-        folder = resolve_model(recipe_file).path
-    except FindingsError:  # the plan says what is wrong with the model
-        folder = None
-    if folder is None or memory is None:
+    if model is None or model.path is None or memory is None:
         return
     precision = "bf16" if recipe.training.precision == "auto" else recipe.training.precision
     gpus = shutil.which("nvidia-smi") is not None
-    problem = too_small(recipe, Node("this machine", memory, processes, processes, gpus, precision), folder, None)
+    node = Node("this machine", memory, processes, processes, gpus, precision)
+    problem = too_small(recipe, node, known_weights(model.path, None))
     if problem is not None:
         line = recipe_file.line_of("model")
         yield Finding("local-host-memory", Severity.WARNING, problem.message, problem.fix, str(recipe_file.path), line)

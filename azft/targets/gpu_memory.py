@@ -7,12 +7,9 @@ the headers of a model's files is sure, and what isn't found may still be too la
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from azft.catalog.rows import ModelRow
 from azft.data.weight_headers import loading
 from azft.recipe import Distribution, Recipe
-from azft.targets.loading import Node, TooSmall, known_weights
+from azft.targets.loading import KnownWeights, Node, TooSmall
 from azft.techniques import Full, Qlora
 
 _GIB = 1 << 30
@@ -20,16 +17,12 @@ _GRADIENT, _STATES = 1, 2
 """Of each weight that moves, in its own size."""
 
 
-def too_small_gpus(recipe: Recipe, node: Node, folder: Path | None, row: ModelRow | None) -> TooSmall | None:
-    """What stands in the way on each GPU of this node; None where all is well, or nothing is known.
-
-    `folder` holds the model's files, where they are here; `row` is the catalog's.
-    """
+def too_small_gpus(recipe: Recipe, node: Node, known: KnownWeights) -> TooSmall | None:
+    """What stands in the way on each GPU of this node; None where all is well, or nothing is known."""
     if node.gpu_memory is None:
         return None
-    stored, exact = known_weights(folder, row)
     technique = recipe.technique
-    weights = loading(stored, technique, node.precision).weights
+    weights = loading(known.stored, technique, node.precision).weights
     whole = isinstance(technique, Full)
     moving = weights if whole else 0  # of other techniques it is a small part, and not known without the model
     least = _on_a_gpu(weights, moving, recipe.distribution, node.all_ranks)
@@ -37,28 +30,24 @@ def too_small_gpus(recipe: Recipe, node: Node, folder: Path | None, row: ModelRo
         return None
     what = "weights, gradients and optimizer states" if whole else "the weights"
     size, end = f"about {least / _GIB:.1f} GiB (by the catalog's row, to within a third)", "would probably end"
-    if exact:
+    if known.exact:
         size, end = f"{least / _GIB:.1f} GiB", "would end"
     message = (
         f"On each GPU {what} take {size}, activations not counted, and {node.words} has "
         f"{node.gpu_memory / _GIB:.0f} GiB on each: the run {end} at its first step."
     )
-    return TooSmall(message, f"Take {', or '.join(_ways_out(recipe))}.", exact)
+    return TooSmall(message, f"Take {', or '.join(_ways_out(recipe))}.", known.exact)
 
 
 def _on_a_gpu(weights: int, moving: int, distribution: Distribution, ranks: int) -> int:
     """Bytes that a rank keeps on its GPU at least."""
     if distribution.offload == "all":
         return 0
-    gradients, states = _GRADIENT * moving, _STATES * moving
-    if distribution.offload == "optimizer":
-        states = 0
-    if distribution.shards_weights:
-        return (weights + gradients + states) // ranks
-    if distribution.strategy == "deepspeed":
-        parted = states + (gradients if distribution.zero_stage > 1 else 0)
-        return weights + gradients + states - parted + parted // ranks
-    return weights + gradients + states
+    states = 0 if distribution.offload == "optimizer" else _STATES * moving
+    # In the order in which ZeRO's stages share them out; fsdp is its third.
+    kept = (states, _GRADIENT * moving, weights)
+    shared = {"deepspeed": distribution.zero_stage, "fsdp": len(kept)}.get(distribution.strategy, 0)
+    return sum(size // ranks if number < shared else size for number, size in enumerate(kept))
 
 
 def _ways_out(recipe: Recipe) -> list[str]:

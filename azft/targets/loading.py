@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from azft import host_memory
 from azft.catalog.rows import ModelRow
@@ -53,38 +55,41 @@ class TooSmall:
     message: str
     fix: str
     exact: bool
+    """As of `KnownWeights`."""
+
+
+class KnownWeights(NamedTuple):
+    """What is known of a model's weights; nothing, where `stored` is empty."""
+
+    stored: Sequence[StoredWeight]
+    exact: bool
     """Whether the weights' own headers say it, and not the catalog's row."""
 
 
-def known_weights(folder: Path | None, row: ModelRow | None) -> tuple[list[StoredWeight], bool]:
-    """The model's weights by its files' headers, else about as many as the catalog's row says; and whether exactly."""
+def known_weights(folder: Path | None, row: ModelRow | None) -> KnownWeights:
+    """By the headers of the model's files in `folder`, where they are here, else about as many as the row says."""
     stored = list(stored_weights(folder).values()) if folder is not None else []
     if not stored and row is not None and row.weights is not None:
-        return [StoredWeight("BF16", (row.weights,))], False  # as nearly all of them are
-    return stored, bool(stored)
+        return KnownWeights([StoredWeight("BF16", (row.weights,))], exact=False)  # as nearly all of them are
+    return KnownWeights(stored, exact=bool(stored))
 
 
-def too_small(recipe: Recipe, node: Node, folder: Path | None, row: ModelRow | None) -> TooSmall | None:
-    """What stands in the way on this node; None where all is well, or nothing is known of the model.
-
-    `folder` holds the model's files, where they are here; `row` is the catalog's.
-    """
-    stored, exact = known_weights(folder, row)
+def too_small(recipe: Recipe, node: Node, known: KnownWeights) -> TooSmall | None:
+    """What stands in the way on this node; None where all is well, or nothing is known of the model."""
     technique, distribution = recipe.technique, recipe.distribution
-    need = loading(stored, technique, node.precision)
+    need = loading(known.stored, technique, node.precision)
     whole = need.most(gathers=distribution.shards_weights)
-    if node.gpus and distribution.offload != "all":
-        kept = 0
-    else:
-        kept = need.weights // node.all_ranks if distribution.shards_weights else need.whole
+    on_host = not node.gpus or distribution.offload == "all"
+    kept = need.kept(ranks=node.all_ranks, in_parts=distribution.shards_weights, on_host=on_host)
     least = host_memory.least(ranks=node.ranks, whole=whole, kept=kept)
     if least <= node.memory * _USABLE:
         return None
     ranks = f" for its {node.ranks} ranks" if node.ranks > 1 and kept else ""
     in_fp32 = " (every weight in fp32)" if technique.changes_base or node.precision == "fp32" else ""
+    about = "" if known.exact else "about "
     message = (
-        f"To load the model{ranks} takes {'' if exact else 'about '}{least / _GIB:.1f} GiB of memory{in_fp32}, and "
+        f"To load the model{ranks} takes {about}{least / _GIB:.1f} GiB of memory{in_fp32}, and "
         f"{node.words} has {node.memory / _GIB:.0f} GiB: the system would end the run there, without a word."
     )
     instead = ", or technique lora, for which the base stays in the type it is stored in" * technique.changes_base
-    return TooSmall(message, f"Take a machine with more memory{instead}.", exact)
+    return TooSmall(message, f"Take a machine with more memory{instead}.", known.exact)

@@ -11,7 +11,7 @@ from azft.catalog.vm_sizes import find_size
 from azft.recipe import Recipe
 from azft.targets import loading
 from azft.targets.gpu_memory import too_small_gpus
-from azft.targets.loading import Node, TooSmall, node_of
+from azft.targets.loading import Node, TooSmall, known_weights, node_of
 from tests.helpers.azure_recipes import azure_plan
 from tests.targets.test_loading import DDP, FSDP, OFFLOADED, ZERO, in_bf16, one, recipe
 
@@ -23,7 +23,7 @@ STAGE: dict[int, dict[str, object]] = {n: {"strategy": "deepspeed", "zero_stage"
 def judge(what: Recipe, folder: Path | None, gib: float | None, ranks: int = 1) -> TooSmall | None:
     precision = "bf16" if what.training.precision == "auto" else what.training.precision
     gpu = None if gib is None else int(gib * GIB)
-    return too_small_gpus(what, Node("it", 900 * GIB, ranks, ranks, True, precision, gpu), folder, None)
+    return too_small_gpus(what, Node("it", 900 * GIB, ranks, ranks, True, precision, gpu), known_weights(folder, None))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from azft.modes.local import LocalMode
 from azft.plan import Plan
 from azft.recipe import Recipe
 from azft.targets import loading
-from azft.targets.loading import Node, TooSmall, node_of, too_small
+from azft.targets.loading import Node, TooSmall, known_weights, node_of, too_small
 from tests.catalog.conftest import make_model
 from tests.helpers.azure_recipes import azure_plan, azure_recipe
 
@@ -44,7 +44,9 @@ DDP: dict[str, object] = {"strategy": "ddp"}
 
 def judge(what: Recipe, folder: Path | None, gib: float, *, ranks: int = 1, gpus: bool = True) -> TooSmall | None:
     precision = "bf16" if what.training.precision == "auto" else what.training.precision
-    return too_small(what, Node("it", int(gib / 0.95 * GIB), ranks, ranks, gpus, precision), folder, None)
+    return too_small(
+        what, Node("it", int(gib / 0.95 * GIB), ranks, ranks, gpus, precision), known_weights(folder, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_a_gpu_without_bf16_has_the_base_in_fp32(name: str, in_fp32: bool, eight
     assert size is not None
     node = node_of(recipe("lora"), size, 1)
     assert node is not None
-    problem = too_small(recipe("lora"), node, eight_billion, None)
+    problem = too_small(recipe("lora"), node, known_weights(eight_billion, None))
     assert (problem is not None) == in_fp32
     assert problem is None or "29.8 GiB of memory (every weight in fp32)" in problem.message
 

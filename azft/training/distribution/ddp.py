@@ -97,9 +97,8 @@ class Grouped(SingleProcess):
     def _kept(self, loading: Loading) -> int:
         """Bytes of the host's memory that a loaded model goes on taking on this rank."""
         offloads = self.distribution is not None and self.distribution.offload == "all"
-        if self.device.type == "cuda" and not offloads:
-            return 0
-        return loading.weights // self.ranks if self.shards_weights else loading.whole
+        on_host = self.device.type != "cuda" or offloads
+        return loading.kept(ranks=self.ranks, in_parts=self.shards_weights, on_host=on_host)
 
     def add_up(self, values: Sequence[float]) -> list[float]:
         import torch.distributed as dist

@@ -42,7 +42,7 @@ class Zero(Grouped):
             import deepspeed
         super().__init__(distribution)
         self.distribution: Distribution = distribution
-        self.shards_weights = distribution.zero_stage == 3
+        self.shards_weights = distribution.shards_weights
         os.environ.setdefault("LOCAL_RANK", "0")
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", message=".*_tensor` is deprecated", category=FutureWarning)
